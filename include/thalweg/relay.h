@@ -1,0 +1,208 @@
+/* The TURN and STUN server (RFC 8656, RFC 8489) as a pure machine: one per worker thread.
+ *
+ * Life: tw_relay_shared_new() once, tw_relay_new() per worker; then tw_relay_recv() for every
+ * datagram from a client's socket or a relay socket, tw_relay_tick() at tw_relay_deadline(), and
+ * after any call poll events, datagrams and hand-overs until there are none.
+ *
+ * Sockets. Ids below TW_RELAY_FIRST_SOCK are the listeners, in the order of the configuration. A
+ * relayed transport address is a socket that the machine asks for with an OPEN event and gives back
+ * with CLOSE; the runtime answers OPEN with tw_relay_opened(), and the success reply to the client
+ * waits for that. Ids are used again after CLOSE.
+ *
+ * Workers. A client's datagrams must all reach the same worker (SO_REUSEPORT does that). What
+ * belongs to another worker leaves as a hand-over: the runtime copies it into a bounded queue and
+ * gives it to tw_relay_recv_handover() there. */
+#ifndef THALWEG_RELAY_H
+#define THALWEG_RELAY_H
+
+#include <thalweg/datagram.h>
+#include <thalweg/env.h>
+#include <thalweg/stun.h>
+
+#define TW_RELAY_FIRST_SOCK 64u   /* ids of relay sockets start here */
+#define TW_RELAY_MAX_ADDRS 32     /* relay addresses */
+#define TW_RELAY_MAX_LISTENERS 64
+#define TW_RELAY_MAX_WORKERS 64
+#define TW_RELAY_REALM_MAX 127    /* RFC 8489 §14.9 */
+
+/* --- users -------------------------------------------------------------------------------- */
+
+/* The users of one realm. Built by one thread, then read-only and shared. */
+struct tw_relay_users;
+
+/* TW_ENOMEM, TW_EMALFORMED for a realm that OpaqueString refuses or that is too long. */
+TW_API TW_NODISCARD int tw_relay_users_new(const char *realm, struct tw_relay_users **ret_users);
+TW_API void tw_relay_users_free(struct tw_relay_users *u);
+
+/* Adds a user by password; it is not kept, only its keys are. TW_EMALFORMED for a name or password
+ * that OpaqueString refuses, TW_ESTATE when the name is there already. */
+TW_API TW_NODISCARD int tw_relay_users_add(struct tw_relay_users *u, const char *name,
+                                           const char *password);
+
+/* Adds a user by the MD5 key that coturn stores (16 bytes). Such a user cannot use SHA-256. */
+TW_API TW_NODISCARD int tw_relay_users_add_key(struct tw_relay_users *u, const char *name,
+                                               const uint8_t md5_key[16]);
+
+/* Whether every user has a SHA-256 key: only then PASSWORD-ALGORITHMS may be offered, since a
+ * client that sees it will not fall back. */
+TW_API bool tw_relay_users_sha256(const struct tw_relay_users *u);
+
+/* --- configuration ------------------------------------------------------------------------ */
+
+struct tw_relay_addr {
+    struct tw_addr ip;       /* where relay sockets are bound; port 0 */
+    struct tw_addr external; /* what clients are told, when a NAT stands between; else family 0 */
+};
+
+/* A snapshot, plain and const. What it points to must live until it is replaced. Spans are in
+ * seconds. Zero in a field with a default means the default. */
+struct tw_relay_config {
+    const struct tw_relay_users *users;        /* NULL: no authentication */
+    struct tw_addr listeners[TW_RELAY_MAX_LISTENERS];
+    uint32_t listener_n;
+    struct tw_relay_addr relays[TW_RELAY_MAX_ADDRS];
+    uint32_t relay_n;
+    uint16_t min_port, max_port;               /* 49152 and 65535 */
+    uint32_t default_lifetime, max_lifetime;   /* 600 and 3600 (RFC 8656 §7.2) */
+    uint32_t permission_lifetime;              /* 300 (RFC 8656 §9) */
+    uint32_t channel_lifetime;                 /* 600 (RFC 8656 §12) */
+    uint32_t nonce_lifetime;                   /* 600 */
+    uint32_t max_allocations;                  /* of this worker; 1,000,000 */
+    uint32_t user_quota, total_quota;          /* allocations, over all workers; 0: no limit */
+    const struct tw_range *allowed, *denied;   /* peers; allowed beats denied beats the defaults */
+    size_t allowed_n, denied_n;
+    const struct tw_range *nat64;              /* prefixes that hide IPv4, see tw_nat64_parse() */
+    size_t nat64_n;
+    bool allow_loopback;                       /* 127/8 and ::1 may be peers */
+    bool no_turn;                              /* STUN only */
+    bool publish_flows;                        /* emit FLOW events */
+    struct tw_addr alternate;                  /* send everyone there with 300; family 0: no */
+    const char *software;                      /* SOFTWARE in authenticated successes, NULL: none */
+};
+
+/* Whether the relay may exchange data with this peer, whatever way it is written. The one policy
+ * function: every path asks it. Our own relayed addresses are judged by the machine before. */
+TW_API bool tw_relay_peer_allowed(const struct tw_relay_config *cfg, const struct tw_addr *peer);
+
+/* --- what the workers share --------------------------------------------------------------- */
+
+/* Keys, ports and quotas. Only atomics inside: no locks. Outlives its workers. */
+struct tw_relay_shared;
+
+/* relays: as in every configuration used with it. TW_ENOMEM, TW_EINVAL. */
+TW_API TW_NODISCARD int tw_relay_shared_new(const struct tw_relay_addr *relays, uint32_t relay_n,
+                                            const struct tw_rng *rng,
+                                            struct tw_relay_shared **ret_shared);
+TW_API void tw_relay_shared_free(struct tw_relay_shared *s);
+
+/* Live allocations over all workers. */
+TW_API uint32_t tw_relay_shared_allocations(const struct tw_relay_shared *s);
+
+/* --- the machine -------------------------------------------------------------------------- */
+
+/* X(name, what it counts) */
+#define TW_RELAY_COUNTERS(X)                                                                      \
+    X(up_packets, "datagrams relayed from clients to peers")                                      \
+    X(up_bytes, "payload bytes relayed from clients to peers")                                    \
+    X(down_packets, "datagrams relayed from peers to clients")                                    \
+    X(down_bytes, "payload bytes relayed from peers to clients")                                  \
+    X(local_packets, "of both, those between two relayed addresses of this server")               \
+    X(icmp_relayed, "ICMP errors relayed to clients")                                             \
+    X(bindings, "Binding requests answered")                                                      \
+    X(allocations_made, "allocations made")                                                       \
+    X(allocations_ended, "allocations ended")                                                     \
+    X(errors_sent, "error responses sent")                                                        \
+    X(challenges_sent, "401 and 438 responses sent")                                              \
+    X(auth_failures, "requests with wrong credentials")                                           \
+    X(drop_malformed, "datagrams that are neither STUN nor ChannelData, or break their rules")    \
+    X(drop_no_allocation, "data from addresses without an allocation")                            \
+    X(drop_no_permission, "data to or from peers without a permission")                           \
+    X(drop_no_channel, "ChannelData for numbers that are not bound")                              \
+    X(drop_policy, "data to peers that policy forbids")                                           \
+    X(drop_ttl, "data whose hop limit ran out")                                                   \
+    X(drop_full, "datagrams dropped because a bounded queue was full")                            \
+    X(drop_handover, "hand-overs for addresses that were gone")
+
+struct tw_relay_stats {
+#define TW_RELAY_COUNTER_FIELD(name, text) uint64_t name;
+    TW_RELAY_COUNTERS(TW_RELAY_COUNTER_FIELD)
+#undef TW_RELAY_COUNTER_FIELD
+};
+
+enum tw_relay_event_type {
+    TW_RELAY_OPEN,  /* bind a UDP socket to addr, call it sock, answer with tw_relay_opened() */
+    TW_RELAY_CLOSE, /* close sock */
+    TW_RELAY_FLOW,  /* data between client and peer may bypass the machine until `until` */
+};
+
+struct tw_relay_event {
+    enum tw_relay_event_type type;
+    uint32_t sock;       /* the relay socket */
+    struct tw_addr addr; /* OPEN: where to bind */
+    /* FLOW: ChannelData `channel` from `client` on `listener` goes to `peer` out of `sock`, and
+     * back. Nothing else may bypass; report with tw_relay_flow_report(). */
+    struct tw_addr client, peer;
+    uint32_t listener;
+    uint16_t channel;
+    tw_time until;
+};
+
+enum tw_relay_handover_type {
+    TW_RELAY_HANDOVER_DATA,   /* from one relayed address of this server to another */
+    TW_RELAY_HANDOVER_CLIENT, /* a client's datagram whose allocation another worker owns */
+    TW_RELAY_HANDOVER_GONE,   /* that allocation has ended: stop handing over */
+};
+
+struct tw_relay_handover {
+    enum tw_relay_handover_type type;
+    uint32_t to, from;    /* workers */
+    struct tw_datagram d; /* views as in poll_tx */
+};
+
+struct tw_relay;
+
+/* cfg stays owned by the caller and must live until replaced or the machine is freed. worker is
+ * this one's index, below workers. TW_ENOMEM, TW_EINVAL (no listener, too many of something, ports
+ * upside down, a relay address that shared does not know). */
+TW_API TW_NODISCARD int tw_relay_new(const struct tw_relay_config *cfg,
+                                     struct tw_relay_shared *shared, const struct tw_env *env,
+                                     uint32_t worker, uint32_t workers, struct tw_relay **ret_relay);
+
+/* Frees everything, without events: the caller closes the sockets it opened. */
+TW_API void tw_relay_free(struct tw_relay *r);
+
+/* Replaces the configuration. Live allocations keep what they have; listeners and relay addresses
+ * must be the same ones. TW_EINVAL otherwise. */
+TW_API TW_NODISCARD int tw_relay_configure(struct tw_relay *r, const struct tw_relay_config *cfg);
+
+/* A datagram that arrived on a listener or a relay socket. Bad ones are counted and dropped. */
+TW_API void tw_relay_recv(struct tw_relay *r, tw_time now, const struct tw_datagram *in);
+
+/* A hand-over from another worker. */
+TW_API void tw_relay_recv_handover(struct tw_relay *r, tw_time now,
+                                   const struct tw_relay_handover *h);
+
+/* The answer to OPEN. error: 0, TW_EADDRINUSE (another port will be tried, a bounded number of
+ * times) or anything else (the client gets 508). */
+TW_API void tw_relay_opened(struct tw_relay *r, tw_time now, uint32_t sock, int error);
+
+/* An ICMP error came back for a datagram sent from a relay socket to peer (RFC 8656 §11.5, §18.13).
+ * data: the MTU for "packet too big" and "fragmentation needed", else 0. */
+TW_API void tw_relay_icmp(struct tw_relay *r, tw_time now, uint32_t sock,
+                          const struct tw_addr *peer, uint8_t type, uint8_t code, uint32_t data);
+
+/* What bypassed the machine on a flow since the last report, and when it was last seen. */
+TW_API void tw_relay_flow_report(struct tw_relay *r, uint32_t sock, uint64_t up_packets,
+                                 uint64_t up_bytes, uint64_t down_packets, uint64_t down_bytes,
+                                 tw_time last_seen);
+
+TW_API void tw_relay_tick(struct tw_relay *r, tw_time now);
+TW_API bool tw_relay_poll_tx(struct tw_relay *r, struct tw_datagram *ret_out);
+TW_API bool tw_relay_poll_event(struct tw_relay *r, struct tw_relay_event *ret_event);
+TW_API bool tw_relay_poll_handover(struct tw_relay *r, struct tw_relay_handover *ret_handover);
+TW_API tw_time tw_relay_deadline(const struct tw_relay *r);
+
+TW_API const struct tw_relay_stats *tw_relay_stats(const struct tw_relay *r);
+TW_API uint32_t tw_relay_allocations(const struct tw_relay *r);
+
+#endif

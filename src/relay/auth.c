@@ -1,0 +1,151 @@
+/* Who is asking: stateless nonces and the long-term credential mechanism (RFC 8489 §9.2.4). */
+#include "relay/internal.h"
+
+#include <sodium.h>
+
+/* "obMatJos2" + features, then base64 of: expiry (32-bit seconds), 80 bits of MAC over kind, expiry
+ * and the client's address. 32 characters; a 401 stays within 100 bytes. */
+enum {
+    NONCE_MAC = 10,
+    NONCE_BODY = 4 + NONCE_MAC,
+    NONCE_TEXT = 19,
+    NONCE_LEN = TW_STUN_NONCE_COOKIE_LEN + NONCE_TEXT,
+    NONCE_BOUND_TO_ADDRESS = 1, /* the kind; one bound to a credential is another */
+};
+
+static const uint8_t algorithms[] = { 0, TW_STUN_ALGO_SHA256, 0, 0, 0, TW_STUN_ALGO_MD5, 0, 0 };
+
+static void nonce_mac(const struct tw_relay *r, uint32_t expiry, const struct tw_datagram *in,
+                      uint8_t mac[NONCE_MAC])
+{
+    uint8_t msg[1 + 4 + 1 + 16 + 2], out[crypto_shorthash_siphashx24_BYTES];
+    msg[0] = NONCE_BOUND_TO_ADDRESS;
+    tw_put_u32(msg + 1, expiry);
+    msg[5] = in->src.family;
+    memcpy(msg + 6, in->src.ip, 16);
+    tw_put_u16(msg + 22, in->src.port);
+    crypto_shorthash_siphashx24(out, msg, sizeof(msg), r->shared->nonce_key.k);
+    memcpy(mac, out, NONCE_MAC);
+}
+
+static bool offers_sha256(const struct tw_relay *r)
+{
+    return tw_relay_users_sha256(r->cfg->users);
+}
+
+static void nonce_make(const struct tw_relay *r, const struct tw_datagram *in,
+                       char nonce[NONCE_LEN + 1])
+{
+    uint8_t body[NONCE_BODY];
+    uint32_t features = TW_STUN_FEATURE_ANONYMITY | (offers_sha256(r) ? TW_STUN_FEATURE_ALGORITHMS : 0);
+    tw_put_u32(body, (uint32_t)(r->now / TW_SEC) + r->cfg->nonce_lifetime);
+    nonce_mac(r, tw_get_u32(body), in, body + 4);
+    tw_stun_nonce_prefix(features, nonce);
+    sodium_bin2base64(nonce + TW_STUN_NONCE_COOKIE_LEN, NONCE_TEXT + 1, body, sizeof(body),
+                      sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
+}
+
+static bool nonce_fresh(const struct tw_relay *r, const struct tw_datagram *in,
+                        struct tw_bytes nonce)
+{
+    uint8_t body[NONCE_BODY], mac[NONCE_MAC];
+    size_t n;
+    if (nonce.n != NONCE_LEN ||
+        sodium_base642bin(body, sizeof(body), (const char *)nonce.p + TW_STUN_NONCE_COOKIE_LEN,
+                          NONCE_TEXT, NULL, &n, NULL,
+                          sodium_base64_VARIANT_ORIGINAL_NO_PADDING) ||
+        n != sizeof(body))
+        return false;
+    nonce_mac(r, tw_get_u32(body), in, mac);
+    return sodium_memcmp(mac, body + 4, NONCE_MAC) == 0 &&
+           tw_get_u32(body) > (uint32_t)(r->now / TW_SEC);
+}
+
+/* 401 or 438: realm, nonce and algorithms; no reason, no SOFTWARE, no integrity. */
+static void challenge(struct tw_relay *r, const struct tw_datagram *in, const struct tw_stun_msg *m,
+                      unsigned code)
+{
+    struct reply p;
+    char nonce[NONCE_LEN + 1];
+    if (!relay_reply_begin(r, &p, TW_STUN_ERROR, m->method, m->tid, NULL))
+        return;
+    nonce_make(r, in, nonce);
+    tw_stun_add_error(&p.e, code, tw_bytes(NULL, 0));
+    tw_stun_add(&p.e, TW_STUN_A_REALM, tw_bytes_str(r->cfg->users->realm));
+    tw_stun_add(&p.e, TW_STUN_A_NONCE, tw_bytes(nonce, NONCE_LEN));
+    if (offers_sha256(r))
+        tw_stun_add(&p.e, TW_STUN_A_PASSWORD_ALGORITHMS, tw_bytes(algorithms, sizeof(algorithms)));
+    r->stats.challenges_sent++;
+    relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
+}
+
+/* Which algorithm the request was signed with; 0: its claims do not fit what we offered. */
+static unsigned chosen_algorithm(const struct tw_relay *r, const struct tw_stun_msg *m)
+{
+    bool one = tw_stun_has(m, TW_STUN_A_PASSWORD_ALGORITHM);
+    bool list = tw_stun_has(m, TW_STUN_A_PASSWORD_ALGORITHMS);
+    if (!one && !list)
+        return TW_STUN_ALGO_MD5;
+    if (!offers_sha256(r))
+        return one && tw_get_u16(tw_stun_get(m, TW_STUN_A_PASSWORD_ALGORITHM).p) ==
+                              TW_STUN_ALGO_MD5 ? TW_STUN_ALGO_MD5 : 0;
+    if (!one || !list ||
+        !tw_bytes_eq(tw_stun_get(m, TW_STUN_A_PASSWORD_ALGORITHMS),
+                     tw_bytes(algorithms, sizeof(algorithms))))
+        return 0; /* somebody changed the list on the way: RFC 8489 §9.2.4 */
+    unsigned algo = tw_get_u16(tw_stun_get(m, TW_STUN_A_PASSWORD_ALGORITHM).p);
+    return algo == TW_STUN_ALGO_MD5 || algo == TW_STUN_ALGO_SHA256 ? algo : 0;
+}
+
+static const struct user *find_user(const struct tw_relay *r, const struct tw_stun_msg *m)
+{
+    if (tw_stun_has(m, TW_STUN_A_USERHASH))
+        return tw_relay_users_by_hash(r->cfg->users, tw_stun_get(m, TW_STUN_A_USERHASH));
+    return tw_relay_users_by_name(r->cfg->users, tw_stun_get(m, TW_STUN_A_USERNAME));
+}
+
+static bool complete(const struct tw_stun_msg *m)
+{
+    return (tw_stun_has(m, TW_STUN_A_USERNAME) || tw_stun_has(m, TW_STUN_A_USERHASH)) &&
+           tw_stun_has(m, TW_STUN_A_REALM) && tw_stun_has(m, TW_STUN_A_NONCE);
+}
+
+bool relay_authenticate(struct tw_relay *r, const struct tw_datagram *in,
+                        const struct tw_stun_msg *m, struct auth *ret_auth)
+{
+    *ret_auth = (struct auth){ .user = 1 };
+    if (!r->cfg->users)
+        return true;
+
+    bool sha256 = tw_stun_has(m, TW_STUN_A_MESSAGE_INTEGRITY_SHA256);
+    if (!sha256 && !tw_stun_has(m, TW_STUN_A_MESSAGE_INTEGRITY)) {
+        challenge(r, in, m, TW_STUN_CODE_UNAUTHENTICATED);
+        return false;
+    }
+    unsigned algo = complete(m) ? chosen_algorithm(r, m) : 0;
+    if (!algo) {
+        relay_error(r, in, m, NULL, TW_STUN_CODE_BAD_REQUEST);
+        return false;
+    }
+    /* The cheap MAC of the nonce is judged before the costly one of the message. */
+    if (!nonce_fresh(r, in, tw_stun_get(m, TW_STUN_A_NONCE))) {
+        challenge(r, in, m, TW_STUN_CODE_STALE_NONCE);
+        return false;
+    }
+    /* An unknown user is checked against a key nobody has, so that both cost the same time. */
+    static const struct user nobody = { .md5.n = 16, .sha256.n = 32 };
+    const struct user *known = find_user(r, m);
+    const struct user *user = known ? known : &nobody;
+    const struct tw_stun_key *key = algo == TW_STUN_ALGO_SHA256 ? &user->sha256 : &user->md5;
+    struct tw_bytes k = tw_bytes(key->k, key->n);
+    bool right = sha256 ? tw_stun_verify_sha256(m, k) : tw_stun_verify(m, k);
+    if (!known || !right) {
+        r->stats.auth_failures++;
+        challenge(r, in, m, TW_STUN_CODE_UNAUTHENTICATED);
+        return false;
+    }
+    ret_auth->key = *key;
+    ret_auth->sha256 = sha256;
+    ret_auth->user = tw_relay_user_id(r->shared, user->name);
+    return true;
+}

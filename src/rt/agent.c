@@ -1,0 +1,134 @@
+#include "rt/agent.h"
+
+#include <stdlib.h>
+
+#include <thalweg/stun_client.h>
+#include <thalweg/turn.h>
+
+#include "rt/os.h"
+
+#define MACHINE(name, type, prefix)                                                               \
+    static int name##_recv(void *m, tw_time now, const struct tw_datagram *in)                    \
+    {                                                                                             \
+        return prefix##_recv((type *)m, now, in);                                                 \
+    }                                                                                             \
+    static void name##_tick(void *m, tw_time now)                                                 \
+    {                                                                                             \
+        prefix##_tick((type *)m, now);                                                            \
+    }                                                                                             \
+    static bool name##_poll_tx(void *m, struct tw_datagram *ret_out)                              \
+    {                                                                                             \
+        return prefix##_poll_tx((type *)m, ret_out);                                              \
+    }                                                                                             \
+    static tw_time name##_deadline(const void *m)                                                 \
+    {                                                                                             \
+        return prefix##_deadline((const type *)m);                                                \
+    }                                                                                             \
+    const struct tw_rt_machine tw_rt_##name = { name##_recv, name##_tick, name##_poll_tx,         \
+                                                name##_deadline };
+
+MACHINE(stun_client, struct tw_stun_client, tw_stun_client)
+MACHINE(turn, struct tw_turn, tw_turn)
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct tw_rt_agent *a = timer->data;
+    a->ops->tick(a->machine, tw_rt_now());
+    tw_rt_agent_pump(a);
+}
+
+void tw_rt_agent_send(struct tw_rt_agent *a)
+{
+    struct tw_datagram d;
+    while (a->ops->poll_tx(a->machine, &d))
+        tw_rt_tx_add(a->tx, &a->udp, &d);
+}
+
+static void arm(struct tw_rt_agent *a)
+{
+    tw_time at = a->ops->deadline(a->machine), now = tw_rt_now();
+    if (at == TW_NEVER) {
+        uv_timer_stop(&a->timer);
+        return;
+    }
+    uv_update_time(a->timer.loop);
+    uv_timer_start(&a->timer, on_timer,
+                   at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
+}
+
+static void drain(struct tw_rt_agent *a)
+{
+    tw_rt_agent_send(a);
+    a->on_events(a, tw_rt_now());
+    tw_rt_agent_send(a);
+}
+
+void tw_rt_agent_pump(struct tw_rt_agent *a)
+{
+    drain(a);
+    tw_rt_tx_flush(a->tx);
+    if (!a->closing)
+        arm(a);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct tw_rt_agent *a = poll->data;
+    struct tw_datagram d;
+    struct tw_rt_icmp ignored; /* the peer's ICMP errors come through the server, not here */
+    (void)status;
+    (void)events;
+    while (tw_rt_udp_error(&a->udp, &ignored)) {
+    }
+    unsigned n = tw_rt_rx_read(&a->rx, &a->udp);
+    for (unsigned i = 0; i < n && !a->closing; i++) {
+        tw_rt_rx_get(&a->rx, i, &d);
+        if (!a->ops->recv(a->machine, tw_rt_now(), &d))
+            drain(a);
+    }
+    if (!a->closing)
+        tw_rt_agent_pump(a);
+    tw_rt_rx_reset(&a->rx);
+}
+
+int tw_rt_agent_init(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_addr *local,
+                     const struct tw_rt_machine *ops, void *machine,
+                     void (*on_events)(struct tw_rt_agent *a, tw_time now))
+{
+    *a = (struct tw_rt_agent){ .ops = ops, .machine = machine, .on_events = on_events };
+    int err = tw_rt_rx_init(&a->rx);
+    if (err)
+        return err;
+    a->tx = malloc(sizeof(*a->tx));
+    err = a->tx ? tw_rt_udp_open(&a->udp, local, TW_RT_GRO) : TW_ENOMEM;
+    if (err) {
+        free(a->tx);
+        tw_rt_rx_fini(&a->rx);
+        return err;
+    }
+    tw_rt_tx_init(a->tx, &a->rx);
+    a->udp.burst = a->udp.min_burst = TW_RT_RX_MAX;
+    uv_poll_init(loop, &a->poll, a->udp.fd);
+    uv_timer_init(loop, &a->timer);
+    a->poll.data = a->timer.data = a;
+    uv_poll_start(&a->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct tw_rt_agent *a = h->data;
+    if (++a->closing != 3)
+        return;
+    tw_rt_udp_close(&a->udp);
+    tw_rt_rx_fini(&a->rx);
+    free(a->tx);
+}
+
+void tw_rt_agent_fini(struct tw_rt_agent *a)
+{
+    tw_rt_tx_flush(a->tx);
+    a->closing = 1;
+    uv_close((uv_handle_t *)&a->poll, on_closed);
+    uv_close((uv_handle_t *)&a->timer, on_closed);
+}

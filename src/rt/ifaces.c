@@ -1,0 +1,34 @@
+#include "rt/ifaces.h"
+
+#include <string.h>
+#include <uv.h>
+
+#include "rt/sockaddr.h"
+
+static bool is_link_local(const struct tw_addr *a)
+{
+    return a->family == TW_FAMILY_V6 ? a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80
+                                     : a->ip[0] == 169 && a->ip[1] == 254;
+}
+
+unsigned tw_rt_own_addrs(struct tw_addr *ret_addrs, unsigned max)
+{
+    uv_interface_address_t *list;
+    int list_n;
+    unsigned n = 0;
+    if (uv_interface_addresses(&list, &list_n))
+        return 0;
+    for (int loopback = 0; loopback < 2; loopback++)
+        for (int i = 0; i < list_n && n < max; i++) {
+            struct sockaddr_storage ss = { 0 };
+            memcpy(&ss, &list[i].address, sizeof(list[i].address));
+            struct tw_addr a = tw_rt_addr(&ss);
+            a.port = 0;
+            if (a.family == TW_FAMILY_NONE || is_link_local(&a) ||
+                tw_addr_is_loopback(&a) != loopback)
+                continue;
+            ret_addrs[n++] = a;
+        }
+    uv_free_interface_addresses(list, list_n);
+    return n;
+}

@@ -1,0 +1,17 @@
+/* What the machines are given by the operating system: time and randomness. */
+#ifndef TW_RT_OS_H
+#define TW_RT_OS_H
+
+#include <thalweg/env.h>
+
+/* CLOCK_MONOTONIC. */
+tw_time tw_rt_now(void);
+
+/* The kernel's generator, read in blocks by each thread for itself. Ends the process if the
+ * kernel has no randomness to give: there is nothing safe left to do. */
+struct tw_rng tw_rt_rng(void);
+
+/* Raises the limit of open files as far as this process may; returns what it is now. */
+unsigned long tw_rt_raise_files(unsigned long want);
+
+#endif

@@ -1,0 +1,172 @@
+/* Permissions and channels, one peer at a time (RFC 8656 §9, §10.1, §12.1). */
+#include "turn/internal.h"
+
+struct peer *turn_peer_find(struct tw_turn *t, const struct tw_addr *addr)
+{
+    struct peer *last = &t->peers[t->last_peer];
+    if (last->used && tw_addr_eq(&last->addr, addr))
+        return last;
+    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
+        if (!t->peers[i].used || !tw_addr_eq(&t->peers[i].addr, addr))
+            continue;
+        t->last_peer = i;
+        return &t->peers[i];
+    }
+    return NULL;
+}
+
+/* Any peer whose permission covers this address: permissions are by IP. */
+struct peer *turn_peer_permitting(struct tw_turn *t, const struct tw_addr *addr)
+{
+    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
+        if (t->peers[i].used && t->peers[i].permitted_until > t->now &&
+            tw_addr_eq_ip(&t->peers[i].addr, addr))
+            return &t->peers[i];
+    return NULL;
+}
+
+struct peer *turn_peer_of_channel(struct tw_turn *t, uint16_t number)
+{
+    struct peer *last = &t->peers[t->last_peer];
+    if (last->used && last->number == number)
+        return last;
+    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
+        if (t->peers[i].used && t->peers[i].number == number)
+            return &t->peers[i];
+    return NULL;
+}
+
+/* A place is free when nothing is kept there and nothing of it lives on at the server. */
+static bool is_free(const struct tw_turn *t, const struct peer *p)
+{
+    return !p->used || (!p->keep && p->permitted_until <= t->now && p->bound_until <= t->now &&
+                        p->rq.txn.due == TW_NEVER);
+}
+
+/* The peer's place, a new one if need be; NULL when all are taken. */
+struct peer *turn_peer_add(struct tw_turn *t, const struct tw_addr *addr)
+{
+    struct peer *p = turn_peer_find(t, addr);
+    if (p)
+        return p;
+    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
+        p = &t->peers[i];
+        if (!is_free(t, p))
+            continue;
+        *p = (struct peer){ .addr = *addr, .used = true, .refresh_at = TW_NEVER };
+        tw_stun_txn_stop(&p->rq.txn);
+        return p;
+    }
+    return NULL;
+}
+
+bool turn_has_family(const struct tw_turn *t, const struct tw_addr *peer)
+{
+    for (unsigned i = 0; i < t->relayed_n; i++)
+        if (t->relayed[i].family == peer->family)
+            return true;
+    return false;
+}
+
+static void pick_channel(struct tw_turn *t, struct peer *p)
+{
+    if (p->number)
+        return;
+    do {
+        if (t->next_channel > CHANNEL_LAST)
+            t->next_channel = CHANNEL_FIRST;
+        p->number = 0;
+        if (!turn_peer_of_channel(t, t->next_channel))
+            p->number = t->next_channel;
+        t->next_channel++;
+    } while (!p->number); /* there are more numbers than places for peers */
+}
+
+/* Starts CreatePermission or ChannelBind, unless one is in flight. */
+void turn_peer_start(struct tw_turn *t, struct peer *p)
+{
+    if (p->want_channel)
+        pick_channel(t, p);
+    if (p->rq.txn.due != TW_NEVER)
+        return;
+    tw_stun_txn_start(&p->rq.txn, &t->env.rng, t->now);
+    turn_peer_tick(t, p);
+}
+
+static void refuse(struct tw_turn *t, struct peer *p, unsigned code, const char *why)
+{
+    struct tw_turn_event *ev = turn_event(t, TW_TURN_REFUSED);
+    if (ev) {
+        ev->peer = p->addr;
+        ev->code = code;
+        ev->why = why;
+    }
+    tw_stun_txn_stop(&p->rq.txn);
+    p->rq.want = false;
+    p->keep = p->want_channel = p->announced = p->bound_announced = false;
+    p->refresh_at = TW_NEVER;
+    turn_held_drop(t, &p->addr);
+}
+
+void turn_peer_tick(struct tw_turn *t, struct peer *p)
+{
+    if (p->keep && p->refresh_at <= t->now) {
+        p->refresh_at = TW_NEVER;
+        turn_peer_start(t, p);
+        return;
+    }
+    int step = tw_stun_txn_step(&p->rq.txn, t->cfg.timing, t->cfg.stream, t->now);
+    if (step > 0)
+        p->rq.want = true;
+    else if (step < 0)
+        refuse(t, p, 0, "the server did not answer");
+}
+
+static void announce(struct tw_turn *t, struct peer *p, bool bound)
+{
+    struct tw_turn_event *ev;
+    if (!p->announced && (ev = turn_event(t, TW_TURN_PERMITTED)))
+        ev->peer = p->addr;
+    p->announced = true;
+    if (bound && !p->bound_announced && (ev = turn_event(t, TW_TURN_BOUND)))
+        ev->peer = p->addr;
+    p->bound_announced = p->bound_announced || bound;
+}
+
+static void refused(struct tw_turn *t, struct peer *p, const struct tw_stun_msg *m)
+{
+    unsigned code = 0;
+    struct tw_bytes reason;
+    tw_stun_get_error(m, &code, &reason);
+    if (code == TW_STUN_CODE_ALLOCATION_MISMATCH)
+        turn_lost(t, code, "the server no longer knows the allocation; it may have restarted");
+    else
+        refuse(t, p, code, "the server refused the peer");
+}
+
+void turn_peer_response(struct tw_turn *t, struct peer *p, const struct tw_stun_msg *m)
+{
+    bool bind = m->method == TW_STUN_CHANNEL_BIND;
+    if (!turn_judge(t, &p->rq, m))
+        return;
+    if (m->cls == TW_STUN_ERROR) {
+        refused(t, p, m);
+        return;
+    }
+    tw_stun_txn_stop(&p->rq.txn);
+    /* Counted from when the request left, so that we are never later than the server. */
+    p->permitted_until = p->rq.txn.first + PERMISSION_SEC * TW_SEC;
+    if (bind)
+        p->bound_until = p->rq.txn.first + CHANNEL_SEC * TW_SEC;
+    p->refresh_at = p->permitted_until - REFRESH_EARLY_SEC * TW_SEC;
+    announce(t, p, bind);
+    if (!bind && p->want_channel) /* a channel was asked for while this was on its way */
+        turn_peer_start(t, p);
+}
+
+tw_time turn_peer_deadline(const struct peer *p)
+{
+    if (!p->used)
+        return TW_NEVER;
+    return tw_time_min(p->rq.txn.due, p->keep ? p->refresh_at : TW_NEVER);
+}
