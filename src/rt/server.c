@@ -13,6 +13,8 @@
 
 enum {
     EVENTS = 256,          /* sockets handled per pass */
+    PASSES = 32,           /* passes before libuv gets its turn, while there is work */
+    TWINS_MAX = 4096,      /* per worker: each takes a file */
     QUEUE_BYTES = 1 << 19, /* between each pair of workers; a run of 64 KiB must fit */
 };
 #define WAKE UINT64_MAX    /* marks wake_fd among the sockets */
@@ -29,7 +31,7 @@ struct worker {
     struct tw_rt_udp listeners[TW_RELAY_MAX_LISTENERS];
     uint32_t listener_n;
     struct tw_rt_udp **socks; /* relay sockets by id */
-    uint32_t sock_cap, gen;
+    uint32_t sock_cap, gen, twin_n;
     tw_time armed;       /* what the timer is set to */
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
@@ -39,7 +41,7 @@ struct worker {
     int wake_fd;         /* an eventfd: something is in a queue, or stop is set */
     atomic_bool woken, stop;
     struct tw_rt_queue *in; /* one from each worker */
-    uv_mutex_t stats_lock;  /* of the copy below, taken once a pass */
+    uv_mutex_t stats_lock;  /* of the copy below, taken before the worker sleeps */
     struct tw_rt_server_stats stats;
     bool running;           /* the thread was made and has to be joined */
 };
@@ -75,8 +77,13 @@ static struct tw_rt_udp *find_sock(struct worker *w, uint32_t id)
     return id < w->sock_cap ? w->socks[id] : NULL;
 }
 
+static unsigned sock_flags(const struct worker *w)
+{
+    return TW_RT_REUSEPORT | TW_RT_RECVERR | (w->server->cfg.gro ? TW_RT_GRO : 0);
+}
+
 /* Ready events carry id and generation: by the time one is handled, its socket may be gone and the
- * id may be another's. */
+ * id may be another's. A twin has its socket's id and a generation of its own. */
 static int watch(struct worker *w, struct tw_rt_udp *u)
 {
     u->gen = ++w->gen;
@@ -108,7 +115,7 @@ static int open_relay_sock(struct worker *w, uint32_t id, const struct tw_addr *
     struct tw_rt_udp *u = malloc(sizeof(*u));
     if (!u)
         return TW_ENOMEM;
-    int err = tw_rt_udp_open(u, addr, TW_RT_RECVERR | (w->server->cfg.gro ? TW_RT_GRO : 0));
+    int err = tw_rt_udp_open(u, addr, sock_flags(w));
     if (err) {
         free(u);
         return err;
@@ -130,9 +137,28 @@ static void close_relay_sock(struct worker *w, uint32_t id)
     if (!u)
         return;
     tw_rt_tx_flush(w->tx); /* it may hold datagrams of this socket */
+    w->twin_n -= u->twin != NULL;
     tw_rt_udp_close(u);
     free(u);
     w->socks[id - TW_RELAY_FIRST_SOCK] = NULL;
+}
+
+/* A relay socket that keeps sending to one peer gets a twin that is connected there. */
+static void connect_hot(struct worker *w, struct tw_rt_udp *u)
+{
+    bool had = u->twin != NULL;
+    if (!had && w->twin_n >= TWINS_MAX)
+        return;
+    tw_rt_tx_flush(w->tx);
+    if (tw_rt_udp_connect(u, sock_flags(w)) || had)
+        return;
+    if (watch(w, u->twin)) {
+        tw_rt_udp_close(u->twin);
+        free(u->twin);
+        u->twin = NULL;
+        return;
+    }
+    w->twin_n++;
 }
 
 /* --- hand-overs --------------------------------------------------------------------------- */
@@ -178,8 +204,11 @@ static void drain(struct worker *w)
     for (;;) {
         while (tw_relay_poll_tx(w->relay, &d)) {
             struct tw_rt_udp *u = find_sock(w, d.sock);
-            if (u)
-                tw_rt_tx_add(w->tx, u, &d);
+            if (!u)
+                continue;
+            tw_rt_tx_add(w->tx, u, &d);
+            if (u->heat >= TW_RT_HOT && d.sock >= TW_RELAY_FIRST_SOCK)
+                connect_hot(w, u);
         }
         while (tw_relay_poll_handover(w->relay, &h))
             hand_over(w, &h);
@@ -227,7 +256,6 @@ static void finish_pass(struct worker *w, tw_time now)
     tw_rt_tx_flush(w->tx);
     tw_rt_rx_reset(&w->rx);
     arm(w, now);
-    take_stats(w);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -238,6 +266,7 @@ static void on_timer(uv_timer_t *timer)
     tw_relay_tick(w->relay, now);
     drain(w);
     finish_pass(w, now);
+    take_stats(w);
 }
 
 static void read_sock(struct worker *w, struct tw_rt_udp *u, tw_time now)
@@ -258,17 +287,23 @@ static void read_sock(struct worker *w, struct tw_rt_udp *u, tw_time now)
     }
 }
 
-static void read_errors(struct worker *w, struct tw_rt_udp *u, tw_time now)
+/* The socket an event is about, NULL when it is gone. */
+static struct tw_rt_udp *event_sock(struct worker *w, uint64_t data)
+{
+    struct tw_rt_udp *u = find_sock(w, (uint32_t)data);
+    if (u && u->gen != data >> 32)
+        u = u->twin;
+    return u && u->gen == data >> 32 ? u : NULL;
+}
+
+static void read_errors(struct worker *w, struct tw_rt_udp *u, uint64_t data, tw_time now)
 {
     enum { PER_PASS = 16 };
     struct tw_rt_icmp e;
-    uint32_t id = u->id, gen = u->gen;
-    for (int i = 0; i < PER_PASS && tw_rt_udp_error(u, &e); i++) {
-        tw_relay_icmp(w->relay, now, id, &e.peer, e.type, e.code, e.data);
+    for (int i = 0; i < PER_PASS && u && tw_rt_udp_error(u, &e); i++) {
+        tw_relay_icmp(w->relay, now, u->id, &e.peer, e.type, e.code, e.data);
         drain(w);
-        u = find_sock(w, id);
-        if (!u || u->gen != gen)
-            return;
+        u = event_sock(w, data);
     }
 }
 
@@ -313,12 +348,10 @@ static void on_wake(struct worker *w, tw_time now)
 
 static void on_sock(struct worker *w, const struct epoll_event *ev, tw_time now)
 {
-    struct tw_rt_udp *u = find_sock(w, (uint32_t)ev->data.u64);
-    if (!u || u->gen != ev->data.u64 >> 32)
-        return;
-    if (ev->events & EPOLLERR) {
-        read_errors(w, u, now);
-        u = find_sock(w, (uint32_t)ev->data.u64);
+    struct tw_rt_udp *u = event_sock(w, ev->data.u64);
+    if (u && ev->events & EPOLLERR) {
+        read_errors(w, u, ev->data.u64, now);
+        u = event_sock(w, ev->data.u64);
     }
     if (u && ev->events & EPOLLIN)
         read_sock(w, u, now);
@@ -330,16 +363,20 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     struct epoll_event ev[EVENTS];
     (void)status;
     (void)events;
-    int n = epoll_wait(w->epoll_fd, ev, EVENTS, 0);
-    tw_time now = tw_rt_now();
-    for (int i = 0; i < n; i++) {
-        if (ev[i].data.u64 == WAKE)
-            on_wake(w, now);
-        else
-            on_sock(w, &ev[i], now);
-    }
-    if (n > 0)
+    for (int pass = 0; pass < PASSES; pass++) {
+        int n = epoll_wait(w->epoll_fd, ev, EVENTS, 0);
+        if (n <= 0)
+            break;
+        tw_time now = tw_rt_now();
+        for (int i = 0; i < n; i++) {
+            if (ev[i].data.u64 == WAKE)
+                on_wake(w, now);
+            else
+                on_sock(w, &ev[i], now);
+        }
         finish_pass(w, now);
+    }
+    take_stats(w);
 }
 
 /* --- a worker's life, all of it in its own thread ------------------------------------------- */

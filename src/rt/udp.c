@@ -5,6 +5,7 @@
 #include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -91,8 +92,43 @@ int tw_rt_udp_open(struct tw_rt_udp *u, const struct tw_addr *local, unsigned fl
 
 void tw_rt_udp_close(struct tw_rt_udp *u)
 {
+    if (u->twin) {
+        tw_rt_udp_close(u->twin);
+        free(u->twin);
+        u->twin = NULL;
+    }
     close(u->fd);
     u->fd = -1;
+}
+
+static int open_twin(struct tw_rt_udp *u, unsigned flags)
+{
+    struct tw_rt_udp *twin = malloc(sizeof(*twin));
+    if (!twin)
+        return TW_ENOMEM;
+    int err = tw_rt_udp_open(twin, &u->local, flags | TW_RT_REUSEPORT);
+    if (err) {
+        free(twin);
+        return err;
+    }
+    twin->id = u->id;
+    u->twin = twin;
+    return 0;
+}
+
+/* Between bind and connect the twin may be given datagrams of any peer. They stay in its queue,
+ * their sources with them, and are read from there. */
+int tw_rt_udp_connect(struct tw_rt_udp *u, unsigned flags)
+{
+    struct sockaddr_storage ss;
+    int err = u->twin ? 0 : open_twin(u, flags);
+    u->heat = 0; /* the next try is TW_RT_HOT datagrams away */
+    if (err)
+        return err;
+    u->twin->connected = !connect(u->twin->fd, (struct sockaddr *)&ss,
+                                  tw_rt_sockaddr(&u->hot, &ss));
+    u->twin->hot = u->hot;
+    return u->twin->connected ? 0 : TW_ESYS;
 }
 
 int tw_rt_udp_set_gro(struct tw_rt_udp *u, bool on)

@@ -19,6 +19,8 @@ enum {
     TW_RT_SMALL = 0x8,     /* leave the kernel's buffer sizes alone */
 };
 
+enum { TW_RT_HOT = 32 };   /* datagrams in a row after which a twin pays */
+
 struct tw_rt_udp {
     int fd;
     uint32_t id;          /* the machine's name for it */
@@ -31,12 +33,24 @@ struct tw_rt_udp {
     uint8_t misses;       /* datagrams in a row that wanted something else */
     bool df;
     uint32_t tx_last;     /* 1 + its last entry in the open tx batch */
+
+    /* The receiver of the last `heat` datagrams in a row; see tw_rt_udp_connect(). */
+    struct tw_addr hot;
+    uint16_t heat;
+    bool connected;       /* to `hot`: this is some socket's twin */
+    struct tw_rt_udp *twin;
 };
 
 /* Opens and binds. local gets the port the kernel chose if it was 0.
  * TW_EADDRINUSE, TW_ESYS (errno). u is untouched on failure. */
 TW_NODISCARD int tw_rt_udp_open(struct tw_rt_udp *u, const struct tw_addr *local, unsigned flags);
-void tw_rt_udp_close(struct tw_rt_udp *u);
+void tw_rt_udp_close(struct tw_rt_udp *u); /* its twin too */
+
+/* Opens (or turns) a twin of u: a second socket on the same address, connected to u->hot. The
+ * kernel then gives it what comes from there, and what goes there needs no route look-up; all
+ * other peers stay with u. tw_rt_tx_add() uses the twin by itself; the caller has to read it too.
+ * u must have been opened with TW_RT_REUSEPORT. On failure u goes on without. */
+TW_NODISCARD int tw_rt_udp_connect(struct tw_rt_udp *u, unsigned flags);
 
 /* Whether datagrams leave with DF set (and are never fragmented). */
 void tw_rt_udp_set_df(struct tw_rt_udp *u, bool df);

@@ -106,8 +106,25 @@ static void append(struct tw_rt_tx *tx, struct entry *e, const struct tw_datagra
     e->closed = e->bytes % e->segment != 0;
 }
 
+/* The twin when the datagram goes where it is connected to. Counts how often the same receiver comes
+ * in a row. */
+static struct tw_rt_udp *choose(struct tw_rt_udp *u, const struct tw_addr *dst)
+{
+    if (u->twin && u->twin->connected && tw_addr_eq(&u->twin->hot, dst))
+        return u->twin;
+    if (u->heat && tw_addr_eq(&u->hot, dst)) {
+        if (u->heat < UINT16_MAX)
+            u->heat++;
+    } else {
+        u->hot = *dst;
+        u->heat = 1;
+    }
+    return u;
+}
+
 void tw_rt_tx_add(struct tw_rt_tx *tx, struct tw_rt_udp *u, const struct tw_datagram *d)
 {
+    u = choose(u, &d->dst);
     size_t bytes = total(d);
     size_t piece = d->segment ? d->segment : bytes;
     size_t pieces = piece ? (bytes + piece - 1) / piece : 1;
@@ -200,7 +217,10 @@ static void make_message(struct tw_rt_tx *tx, const struct entry *e, unsigned k,
 {
     struct msghdr *h = &tx->msgs[k].msg_hdr;
     *h = (struct msghdr){ .msg_name = &tx->names[k], .msg_control = tx->control[k] };
-    h->msg_namelen = tw_rt_sockaddr(&e->dst, &tx->names[k]);
+    if (e->u->connected)
+        h->msg_name = NULL;
+    else
+        h->msg_namelen = tw_rt_sockaddr(&e->dst, &tx->names[k]);
     if (e->chunk == e->last_chunk) {
         h->msg_iov = &tx->iov[tx->chunks[e->chunk - 1].iov];
         h->msg_iovlen = e->iovs;
@@ -265,6 +285,18 @@ static bool is_pending_error(int e)
            e == EHOSTDOWN || e == ENOPROTOOPT || e == EACCES || e == EOPNOTSUPP;
 }
 
+/* n > 0 messages in one call; sendto() where it does, since it has less to copy and check. */
+static int send_some(struct tw_rt_udp *u, struct mmsghdr *m, unsigned n)
+{
+    const struct msghdr *h = &m->msg_hdr;
+    if (n > 1)
+        return sendmmsg(u->fd, m, n, MSG_DONTWAIT);
+    if (h->msg_iovlen != 1 || h->msg_control)
+        return sendmsg(u->fd, h, MSG_DONTWAIT) < 0 ? -1 : 1;
+    return sendto(u->fd, h->msg_iov->iov_base, h->msg_iov->iov_len, MSG_DONTWAIT, h->msg_name,
+                  h->msg_namelen) < 0 ? -1 : 1;
+}
+
 /* Sends n messages of one socket; what cannot be sent is dropped and counted. */
 static void send_messages(struct tw_rt_tx *tx, struct tw_rt_udp *u, const struct entry *const *e,
                           unsigned n)
@@ -273,8 +305,7 @@ static void send_messages(struct tw_rt_tx *tx, struct tw_rt_udp *u, const struct
     bool again = false;
     while (done < n) {
         tx->stats.calls++;
-        int sent = n - done == 1 ? (sendmsg(u->fd, &tx->msgs[done].msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1)
-                                 : sendmmsg(u->fd, tx->msgs + done, n - done, MSG_DONTWAIT);
+        int sent = send_some(u, &tx->msgs[done], n - done);
         if (sent > 0) {
             done += (unsigned)sent;
             again = false;
