@@ -1,0 +1,159 @@
+#include "cmd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <thalweg/error.h>
+
+#include "rt/resolve.h"
+
+/* --- options ------------------------------------------------------------------------------ */
+
+/* "-u,--user" matches -u and --user; returns what stands behind "=", "" if nothing, NULL: no match. */
+static const char *match(const char *names, const char *arg)
+{
+    const char *comma = strchr(names, ',');
+    const char *longer = comma ? comma + 1 : names;
+    size_t n = strlen(longer);
+    if (comma && (size_t)(comma - names) == strlen(arg) && !strncmp(names, arg, strlen(arg)))
+        return "";
+    if (strncmp(arg, longer, n) != 0 || (arg[n] && arg[n] != '='))
+        return NULL;
+    return arg[n] ? arg + n + 1 : "";
+}
+
+static void print_help(const char *usage, const struct cmd_option *options)
+{
+    fputs(usage, stdout);
+    for (; options->name; options++) {
+        char head[64];
+        snprintf(head, sizeof(head), "%s%s%s", options->name, options->arg ? " " : "",
+                 options->arg ? options->arg : "");
+        printf("  %-22s %s\n", head, options->help);
+    }
+}
+
+static int set(const struct cmd_option *o, const char *value)
+{
+    if (!o->max) {
+        *(const char **)o->to = value;
+        return EXIT_OK;
+    }
+    char *end;
+    unsigned long v = strtoul(value, &end, 10);
+    if (end == value || *end || *value == '-' || v < o->min || v > o->max) {
+        fprintf(stderr, "thalweg: %s must be a number from %u to %u, not \"%s\"\n", o->name, o->min,
+                o->max, value);
+        return EXIT_USAGE;
+    }
+    *(unsigned *)o->to = (unsigned)v;
+    return EXIT_OK;
+}
+
+/* One option at argv[*i]; moves *i over its value. */
+static int read_option(int argc, char **argv, int *i, const struct cmd_option *options)
+{
+    for (const struct cmd_option *o = options; o->name; o++) {
+        const char *value = match(o->name, argv[*i]);
+        if (!value)
+            continue;
+        if (!o->arg) {
+            *(bool *)o->to = true;
+            return EXIT_OK;
+        }
+        if (*value)
+            return set(o, value);
+        if (*i + 1 < argc)
+            return set(o, argv[++*i]);
+        fprintf(stderr, "thalweg: %s needs a value: %s\n", o->name, o->arg);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "thalweg: unknown option %s; see --help\n", argv[*i]);
+    return EXIT_USAGE;
+}
+
+int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *options,
+             const char **ret_operand, bool *ret_done)
+{
+    const char *operand = NULL;
+    *ret_done = false;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            print_help(usage, options);
+            *ret_done = true;
+            return EXIT_OK;
+        }
+        if (argv[i][0] == '-' && argv[i][1]) {
+            int status = read_option(argc, argv, &i, options);
+            if (status)
+                return status;
+        } else if (operand) {
+            fprintf(stderr, "thalweg: one server at a time: what is \"%s\"?\n", argv[i]);
+            return EXIT_USAGE;
+        } else {
+            operand = argv[i];
+        }
+    }
+    if (!operand) {
+        fprintf(stderr, "thalweg: which server? For example %s:turn.example.org; see --help\n",
+                argv[0]);
+        return EXIT_USAGE;
+    }
+    *ret_operand = operand;
+    return EXIT_OK;
+}
+
+/* --- servers ------------------------------------------------------------------------------ */
+
+int cmd_find_server(const char *text, bool turn, const char *family, struct tw_uri *ret_uri,
+                    struct tw_addr *ret_addrs, unsigned *ret_n)
+{
+    char with_scheme[512];
+    const char *why;
+    enum { WAIT_MS = 5000 };
+    enum tw_family want = !family ? TW_FAMILY_NONE
+                          : !strcmp(family, "4") ? TW_FAMILY_V4 : TW_FAMILY_V6;
+    if (family && strcmp(family, "4") != 0 && strcmp(family, "6") != 0) {
+        fprintf(stderr, "thalweg: --family must be 4 or 6\n");
+        return EXIT_USAGE;
+    }
+    if (!strncmp(text, "stun", 4) || !strncmp(text, "turn", 4))
+        snprintf(with_scheme, sizeof(with_scheme), "%s", text);
+    else /* people type host names */
+        snprintf(with_scheme, sizeof(with_scheme), "%s:%s", turn ? "turn" : "stun", text);
+    if (tw_uri_parse(with_scheme, ret_uri, &why)) {
+        fprintf(stderr, "thalweg: \"%s\" is not a server's URI: %s\n", text, why);
+        return EXIT_USAGE;
+    }
+    if (ret_uri->turn != turn) {
+        fprintf(stderr, "thalweg: this needs a %s: URI\n", turn ? "turn" : "stun");
+        return EXIT_USAGE;
+    }
+    if (ret_uri->transport != TW_TRANSPORT_UDP) {
+        fprintf(stderr, "thalweg: this version speaks UDP only, not %s\n",
+                tw_transport_name(ret_uri->transport));
+        return EXIT_USAGE;
+    }
+    int err = tw_rt_resolve(ret_uri, want, WAIT_MS, ret_addrs, ret_n);
+    if (err) {
+        fprintf(stderr, "thalweg: cannot find %s: %s\n", ret_uri->host,
+                err == TW_ENOTFOUND ? "there is no such name, or it has no address of that family"
+                                    : tw_strerror(err));
+        return EXIT_FAILED;
+    }
+    return EXIT_OK;
+}
+
+void cmd_json_string(FILE *to, const char *s)
+{
+    fputc('"', to);
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            fprintf(to, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            fprintf(to, "\\u%04x", (unsigned char)*s);
+        else
+            fputc(*s, to);
+    }
+    fputc('"', to);
+}

@@ -1,0 +1,49 @@
+/* The command's verbs and what they share. */
+#ifndef THALWEG_CMD_H
+#define THALWEG_CMD_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <thalweg/addr.h>
+#include <thalweg/uri.h>
+
+/* Exit codes, documented in thalweg(1). */
+enum {
+    EXIT_OK = 0,
+    EXIT_FAILED = 1,    /* it was tried and did not work */
+    EXIT_USAGE = 2,
+};
+
+struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv[0] is the verb */
+    const char *help;                  /* one line */
+};
+
+int cmd_stun(int argc, char **argv);
+int cmd_turn(int argc, char **argv);
+
+/* One option of a verb. Reading stops at the first argument that is none. */
+struct cmd_option {
+    const char *name;  /* "--json"; also its letter if one: "-u,--user" */
+    const char *arg;   /* what help calls its value; NULL: a flag */
+    void *to;          /* bool * for a flag, const char ** or, with max, unsigned * for a value */
+    unsigned min, max; /* of a number; max 0: the value is text */
+    const char *help;
+};
+
+/* Reads options and exactly one operand. Prints help on --help (*ret_done) and complaints on
+ * stderr. Returns EXIT_OK or EXIT_USAGE. */
+int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *options,
+             const char **ret_operand, bool *ret_done);
+
+/* Reads the URI of a server and finds its addresses; complains on stderr. family: "4", "6" or
+ * NULL. Returns EXIT_OK, EXIT_USAGE or EXIT_FAILED. */
+int cmd_find_server(const char *text, bool turn, const char *family, struct tw_uri *ret_uri,
+                    struct tw_addr *ret_addrs, unsigned *ret_n);
+
+/* Writes a string as JSON, quotes and all. */
+void cmd_json_string(FILE *to, const char *s);
+
+#endif
