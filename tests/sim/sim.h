@@ -1,0 +1,82 @@
+/* A network in virtual time: hosts, NATs, links that delay, lose, double and reorder.
+ *
+ * Deterministic: the same seed and the same calls give the same run, byte for byte. Nothing sleeps;
+ * time jumps from one event to the next. */
+#ifndef TW_SIM_H
+#define TW_SIM_H
+
+#include <thalweg/datagram.h>
+#include <thalweg/env.h>
+
+/* RFC 4787 §4.1, §5. */
+enum sim_dependence { SIM_INDEPENDENT, SIM_ADDRESS, SIM_ADDRESS_AND_PORT };
+enum sim_ports { SIM_PORTS_PRESERVED, SIM_PORTS_SEQUENTIAL, SIM_PORTS_PARITY, SIM_PORTS_RANDOM };
+
+struct sim_nat_kind {
+    enum sim_dependence mapping, filtering;
+    enum sim_ports ports;
+    bool hairpin;
+    tw_time idle;     /* a mapping ends after so long without a packet; 0: 120 s */
+};
+
+/* One direction of an access link. Chances are per mille. */
+struct sim_link {
+    tw_time delay, jitter;  /* each packet: delay + uniform(0 .. jitter) */
+    unsigned loss, twice;
+    unsigned late;          /* delayed by another 3 x (delay + jitter): arrives out of order */
+    size_t mtu;             /* of the IP packet; 0: 65,535 */
+    uint64_t rate;          /* bytes a second; 0: no limit */
+};
+
+struct sim;
+struct sim_host;
+struct sim_nat;
+
+/* What a host does with a datagram that arrives. d->sock is the id given to sim_open(). */
+typedef void sim_receive(void *ctx, tw_time now, const struct tw_datagram *d);
+/* Why one that it sent did not: an ICMP error. */
+typedef void sim_error(void *ctx, tw_time now, uint32_t sock, const struct tw_addr *peer,
+                       uint8_t type, uint8_t code, uint32_t data);
+/* Called when the host's deadline has come. */
+typedef void sim_wake(void *ctx, tw_time now);
+
+struct sim *sim_new(uint64_t seed);
+void sim_free(struct sim *s);
+tw_time sim_now(const struct sim *s);
+struct tw_rng sim_rng(struct sim *s);
+
+/* A NAT with one outside address, on the open network (outer NULL) or behind another NAT. */
+struct sim_nat *sim_nat(struct sim *s, struct tw_addr outside, struct sim_nat_kind kind,
+                        struct sim_nat *outer);
+/* Forgets all mappings, as after a power cut. */
+void sim_nat_reboot(struct sim_nat *n);
+
+/* A host, on the open network (nat NULL) or behind a NAT. link is used in both directions. */
+struct sim_host *sim_host(struct sim *s, struct tw_addr ip, struct sim_nat *nat,
+                          struct sim_link link);
+void sim_host_attach(struct sim_host *h, void *ctx, sim_receive *receive, sim_error *error,
+                     sim_wake *wake);
+void sim_host_set_link(struct sim_host *h, struct sim_link link);
+/* Another address of the same host. */
+void sim_host_add_ip(struct sim_host *h, struct tw_addr ip);
+
+/* Binds a socket; false when the port is taken. Port 0: any. Returns the address it has. */
+bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw_addr *ret_local);
+void sim_close(struct sim_host *h, uint32_t sock);
+
+/* Sends; runs are cut into datagrams. The bytes are copied. */
+void sim_send(struct sim_host *h, const struct tw_datagram *d);
+
+/* When to call wake next; TW_NEVER: not. */
+void sim_set_deadline(struct sim_host *h, tw_time at);
+
+/* Runs until time `until`, or until *stop (if not NULL) becomes true. */
+void sim_run(struct sim *s, tw_time until, const bool *stop);
+
+/* Packets that arrived, and that were lost on links, filtered by NATs, or met a closed port. */
+struct sim_counts {
+    uint64_t delivered, lost, filtered, refused;
+};
+struct sim_counts sim_counts(const struct sim *s);
+
+#endif
