@@ -138,7 +138,8 @@ struct channel *relay_chan_set(struct tw_relay *r, struct alloc *a, const struct
     uint32_t i = chan_place(a, peer);
     if (i == a->chan_n || !tw_addr_eq(&a->chans[i].peer, peer)) {
         memmove(&a->chans[i + 1], &a->chans[i], (a->chan_n - i) * sizeof(*a->chans));
-        a->chans[i] = (struct channel){ .peer = *peer, .own = relay_own_peer(r, peer) };
+        a->chans[i] = (struct channel){ .peer = *peer,
+                                        .own = (uint8_t)relay_own_peer(r, peer) };
         a->chan_n++;
         a->last_up = a->last_down = 0;
     }

@@ -1,0 +1,40 @@
+# The front door. Everything is built by Meson; this only knows the way.
+BUILD ?= build
+SECONDS ?= 60
+
+.PHONY: all demo test bench fuzz install clean help bootstrap
+
+all: $(BUILD)/build.ninja ## Build everything into build/
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	tools/bootstrap build
+	meson setup $(BUILD)
+
+demo: ## Start a relay, let two clients talk through it, show what was measured
+	tools/bootstrap build
+	tools/demo
+
+test: ## Install what the tests need and run all of them
+	tools/bootstrap test
+	tools/run-tests
+
+bench: ## Measure against coturn, side by side (needs about five minutes)
+	tools/bootstrap bench
+	bench/run.py
+
+fuzz: ## Run every fuzzer for SECONDS (60) each
+	tools/bootstrap test
+	tools/fuzz $(SECONDS)
+
+install: all ## Install programs, library, headers and manuals
+	meson install -C $(BUILD)
+
+bootstrap: ## Install all packages that building, testing and measuring need
+	tools/bootstrap build test bench
+
+clean: ## Remove what was built
+	rm -rf build build-*
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

@@ -1,0 +1,93 @@
+#!/bin/bash
+# Real kernels, real sockets, real NAT: a client behind an nftables masquerade, a relay and an echo
+# server on an "Internet" of globally routable numbers, all in network namespaces made here. The
+# relay runs with its default peer policy.
+set -u
+HERE=$(dirname "$0")
+if [ -z "${IN_LAB:-}" ]; then
+    for program in ip unshare; do
+        command -v "$program" >/dev/null || { echo "SKIP: $program is not installed"; exit 77; }
+    done
+    NFT=$(command -v nft || command -v /usr/sbin/nft) || { echo "SKIP: nft is not installed"; exit 77; }
+    export NFT IN_LAB=1
+    how="--net --mount --pid --fork --mount-proc"
+    [ "$(id -u)" = 0 ] || how="--user --map-root-user $how"
+    # shellcheck disable=SC2086
+    unshare $how true 2>/dev/null || { echo "SKIP: namespaces are not allowed here"; exit 77; }
+    # shellcheck disable=SC2086
+    exec unshare $how "$0"
+fi
+. "$HERE/../interop/lib.sh"
+mount -t tmpfs lab /run || fail "mount"
+mkdir -p /run/netns
+ip link set lo up
+echo 1 >/proc/sys/net/ipv4/ip_forward
+
+# host NAME ADDRESS GATEWAY [NAT-OF]: a namespace on a link to its gateway's namespace
+host() {
+    ip netns add "$1" || fail "namespace $1"
+    ip -n "$1" link set lo up
+}
+link() { # from-namespace address to-namespace address ("" is the middle)
+    name=v$RANDOM
+    ip link add "$name"a type veth peer name "$name"b
+    ip link set "$name"a netns "$1"
+    ip -n "$1" addr add "$2/24" dev "$name"a
+    ip -n "$1" link set "$name"a up
+    ip -n "$1" route add default via "$4"
+    if [ -n "$3" ]; then
+        ip link set "$name"b netns "$3"
+        ip -n "$3" addr add "$4/24" dev "$name"b
+        ip -n "$3" link set "$name"b up
+    else
+        ip addr add "$4/24" dev "$name"b
+        ip link set "$name"b up
+    fi
+}
+in_ns() {
+    ns=$1
+    shift
+    ip netns exec "$ns" "$@"
+}
+for n in relay echo nat client; do host $n; done
+link relay 11.0.1.2 "" 11.0.1.1
+link echo 11.0.4.2 "" 11.0.4.1
+link nat 11.0.2.2 "" 11.0.2.1
+link client 192.168.1.2 nat 192.168.1.1
+in_ns nat sh -c "echo 1 >/proc/sys/net/ipv4/ip_forward
+    $NFT 'add table ip n; add chain ip n p { type nat hook postrouting priority 100; };
+          add rule ip n p ip saddr 192.168.1.0/24 masquerade random'" || {
+    echo "SKIP: this kernel has no nftables NAT"
+    exit 77
+}
+
+in_ns relay "$BUILD/thalwegd" -L 11.0.1.2 -u user:pass -r realm -m 2 >"$WORK/log" 2>&1 &
+PIDS="$PIDS $!"
+in_ns echo python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("11.0.4.2", 7777))
+while True:
+    data, who = s.recvfrom(65536)
+    s.sendto(data, who)' &
+PIDS="$PIDS $!"
+sleep 0.5
+
+mapped=$(in_ns client "$BUILD/thalweg" stun 11.0.1.2 2>/dev/null)
+case $mapped in
+11.0.2.2:*) echo "ok: the NAT's outside address is seen: $mapped" ;;
+*) cat "$WORK/log"; fail "stun said \"$mapped\", not the NAT's address" ;;
+esac
+in_ns client "$BUILD/thalweg" turn -u user -w pass --seconds 1 11.0.1.2 ||
+    { cat "$WORK/log"; fail "two clients behind the NAT"; }
+in_ns client "$BUILD/thalweg" turn -u user -w pass --seconds 1 --peer 11.0.4.2:7777 11.0.1.2 ||
+    { cat "$WORK/log"; fail "towards an echo server"; }
+in_ns client "$BUILD/thalweg" turn -u user -w pass --peer 192.168.1.2:9 11.0.1.2 2>"$WORK/err" &&
+    fail "a private address was let through"
+grep -q 403 "$WORK/err" || { cat "$WORK/err"; fail "no 403 for a private address"; }
+echo "ok: a private address is refused"
+in_ns client "$BUILD/thalweg" turn -u user -w pass --peer 11.0.4.2:9 11.0.1.2 >"$WORK/err" 2>&1 &&
+    fail "a closed port answered"
+grep -q "ICMP type 3 code 3 from the way to 11.0.4.2:9" "$WORK/err" ||
+    { cat "$WORK/err"; fail "the ICMP error did not reach the client"; }
+echo "ok: the ICMP error of a closed port reaches the client"

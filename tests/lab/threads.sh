@@ -1,0 +1,18 @@
+#!/bin/bash
+# Several clients at once on several workers; built with TSan this finds races.
+. "$(dirname "$0")/../interop/lib.sh"
+start_thalwegd -m 4
+for i in 1 2 3 4 5 6; do
+    "$BUILD/thalweg" turn -u user -w pass --seconds 1 --size $((200 * i)) "127.0.0.1:$PORT" \
+        >"$WORK/client$i" 2>&1 &
+    clients="${clients:-} $!"
+done
+for c in $clients; do
+    wait "$c" || { cat "$WORK"/client*; cat "$WORK/thalwegd.log"; fail "a client"; }
+done
+kill -TERM $PIDS
+wait $PIDS || { cat "$WORK/thalwegd.log"; fail "thalwegd ended with $?"; }
+PIDS=
+grep -q "12 allocations made" "$WORK/thalwegd.log" || fail "allocations are missing"
+grep -q "12 allocations ended" "$WORK/thalwegd.log" || fail "an allocation was not given back"
+cat "$WORK"/client* | grep throughput
