@@ -19,7 +19,7 @@ test: ## Install what the tests need and run all of them
 	tools/bootstrap test
 	tools/run-tests
 
-bench: ## Measure against coturn, side by side (needs about five minutes)
+bench: ## Measure against coturn, side by side (about ten minutes)
 	tools/bootstrap bench
 	bench/run.py
 

@@ -59,8 +59,8 @@ static uint32_t take_iov(struct tw_rt_tx *tx, const struct tw_datagram *d)
             memcpy(p, b.p, b.n);
             tx->copy_n += (uint32_t)b.n;
         }
-        struct iovec *last = &tx->iov[tx->iov_n - 1];
-        if (tx->iov_n > first && (uint8_t *)last->iov_base + last->iov_len == p)
+        struct iovec *last = tx->iov_n > first ? &tx->iov[tx->iov_n - 1] : NULL;
+        if (last && (uint8_t *)last->iov_base + last->iov_len == p)
             last->iov_len += b.n;
         else
             tx->iov[tx->iov_n++] = (struct iovec){ p, b.n };
