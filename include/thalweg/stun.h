@@ -110,7 +110,11 @@ enum tw_stun_kind {
     X(ICE_CONTROLLING, 0x802A, "ICE-CONTROLLING", U64, 8, 8, "RFC 8445 16.1")                     \
     X(RESPONSE_ORIGIN, 0x802B, "RESPONSE-ORIGIN", ADDR, 8, 20, "RFC 5780 7.3")                    \
     X(OTHER_ADDRESS, 0x802C, "OTHER-ADDRESS", ADDR, 8, 20, "RFC 5780 7.4")                        \
-    X(MOBILITY_TICKET, 0x8030, "MOBILITY-TICKET", BYTES, 0, 65535, "RFC 8016 4.1")
+    X(MOBILITY_TICKET, 0x8030, "MOBILITY-TICKET", BYTES, 0, 65535, "RFC 8016 4.1")                \
+    X(ADDITIONAL_ADDRESS_FAMILY_DRAFT, 0x8032, "ADDITIONAL-ADDRESS-FAMILY (draft)", U8, 4, 4,     \
+      "draft-ietf-tram-turn-ssoda, as coturn numbers it")                                         \
+    X(ADDRESS_ERROR_CODE_DRAFT, 0x8033, "ADDRESS-ERROR-CODE (draft)", ERROR, 4, 767,              \
+      "draft-ietf-tram-turn-ssoda, as coturn numbers it")
 
 /* Attributes by their place in the table. */
 enum tw_stun_attr {

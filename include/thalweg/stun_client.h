@@ -100,6 +100,9 @@ struct tw_stun_client_config {
     bool stream;                         /* over TCP or TLS: sent once, never repeated */
     const struct tw_stun_timing *timing; /* NULL: tw_stun_timing_rfc */
     struct tw_bytes software;            /* SOFTWARE, empty: none; copied by nobody, keep it alive */
+    struct tw_bytes username, password;  /* short-term credentials (RFC 8489 §9.1), empty: none; an
+                                            answer must then be signed too. Keep them alive. */
+    bool sha256;                         /* sign with MESSAGE-INTEGRITY-SHA256 */
 };
 
 enum tw_stun_client_event_type {
@@ -124,7 +127,7 @@ struct tw_stun_client {
     struct tw_stun_txn txn;
     tw_time last_sent;
     bool want_tx;
-    uint8_t buf[128];
+    uint8_t buf[1400];
     struct tw_bytes tx;
     struct tw_stun_client_event event;
 };

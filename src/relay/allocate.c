@@ -9,6 +9,7 @@ enum { PROTOCOL_UDP = 17 };
 struct wish {
     uint8_t families; /* bit per family */
     bool additional;  /* the second family may fail */
+    bool draft;       /* asked for with the draft's attribute */
     bool even, pair;
     bool has_token;
     const uint8_t *token;
@@ -35,7 +36,10 @@ static unsigned read_wish(const struct tw_relay *r, const struct tw_stun_msg *m,
         return TW_STUN_CODE_UNSUPPORTED_TRANSPORT;
     w->has_token = tw_stun_has(m, TW_STUN_A_RESERVATION_TOKEN);
     w->token = tw_stun_get(m, TW_STUN_A_RESERVATION_TOKEN).p;
-    w->additional = tw_stun_has(m, TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY);
+    /* coturn's clients use the number the attribute had before RFC 8656. */
+    w->draft = !tw_stun_has(m, TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY) &&
+               tw_stun_has(m, TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY_DRAFT);
+    w->additional = w->draft || tw_stun_has(m, TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY);
     w->even = has_even;
     w->pair = even & 0x80;
     if (w->has_token && (has_even || has_family || w->additional))
@@ -44,7 +48,8 @@ static unsigned read_wish(const struct tw_relay *r, const struct tw_stun_msg *m,
         return TW_STUN_CODE_FAMILY_NOT_SUPPORTED;
     if (w->additional) {
         uint8_t second = 0;
-        tw_stun_get_u8(m, TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY, &second);
+        tw_stun_get_u8(m, w->draft ? TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY_DRAFT
+                                   : TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY, &second);
         if (has_family || w->pair || second != 2) /* RFC 8656 §18.11: only IPv6 */
             return TW_STUN_CODE_BAD_REQUEST;
         w->families = 1 << V4 | 1 << V6;
@@ -204,6 +209,7 @@ void relay_allocate(struct tw_relay *r, const struct tw_datagram *in, const stru
     a->quota = q;
     a->user = auth->user;
     a->lifetime = w.lifetime;
+    a->draft_families = w.draft;
     memcpy(a->tid, m->tid, TW_STUN_TID);
     a->pending_auth = malloc(sizeof(*auth));
     code = a->pending_auth ? start(r, a, &w) : TW_STUN_CODE_INSUFFICIENT_CAPACITY;
@@ -258,7 +264,8 @@ static void add_family_error(struct tw_stun_enc *e, const struct alloc *a)
     uint8_t family = a->rs[V4] ? 2 : 1;
     const uint8_t v[4] = { family, 0, (uint8_t)(a->family_error / 100),
                            (uint8_t)(a->family_error % 100) };
-    tw_stun_add(e, TW_STUN_A_ADDRESS_ERROR_CODE, tw_bytes(v, sizeof(v)));
+    tw_stun_add(e, a->draft_families ? TW_STUN_A_ADDRESS_ERROR_CODE_DRAFT
+                                     : TW_STUN_A_ADDRESS_ERROR_CODE, tw_bytes(v, sizeof(v)));
 }
 
 void relay_allocate_answer(struct tw_relay *r, struct alloc *a, const struct auth *auth)

@@ -97,7 +97,8 @@ struct alloc {
     uint8_t opening;       /* OPENs not answered yet */
     uint8_t wanted;        /* bit per family */
     bool has_token;
-    uint16_t family_error; /* ADDITIONAL-ADDRESS-FAMILY could not be served: the code */
+    bool draft_families;   /* both families were asked for with the draft's attribute */
+    uint16_t family_error; /* one of two families could not be served: the code */
     uint16_t perm_n, perm_cap, chan_n, chan_cap;
     uint16_t last_up, last_down; /* channels used last: the next one is most likely the same */
     uint32_t lifetime;     /* seconds, as granted at Allocate */

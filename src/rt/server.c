@@ -363,7 +363,8 @@ static void on_sock(struct worker *w, const struct epoll_event *ev, tw_time now)
         read_errors(w, u, ev->data.u64, now);
         u = event_sock(w, ev->data.u64);
     }
-    if (u && ev->events & EPOLLIN)
+    /* After an error too: a pending one that is not in the queue is cleared by reading. */
+    if (u && ev->events & (EPOLLIN | EPOLLERR))
         read_sock(w, u, now);
 }
 

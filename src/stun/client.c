@@ -50,12 +50,21 @@ static struct tw_stun_client_event read_error(const struct tw_stun_client *c,
     return ev;
 }
 
+/* RFC 8489 §9.1.4: an answer without the integrity of the request's kind is as if it had not come. */
+static bool is_signed(const struct tw_stun_client *c, const struct tw_stun_msg *m)
+{
+    if (!c->cfg.password.n)
+        return true;
+    return c->cfg.sha256 ? tw_stun_verify_sha256(m, c->cfg.password)
+                         : tw_stun_verify(m, c->cfg.password);
+}
+
 int tw_stun_client_recv(struct tw_stun_client *c, tw_time now, const struct tw_datagram *in)
 {
     struct tw_stun_msg m;
     if (in->iov_n != 1 || !tw_addr_eq(&in->src, &c->cfg.server) ||
         tw_stun_decode(in->iov[0], &m) || m.bad_attr || m.method != TW_STUN_BINDING ||
-        !tw_stun_txn_is(&c->txn, m.tid))
+        !tw_stun_txn_is(&c->txn, m.tid) || !is_signed(c, &m))
         return TW_EMALFORMED;
 
     if (m.cls == TW_STUN_ERROR) {
@@ -84,6 +93,13 @@ bool tw_stun_client_poll_tx(struct tw_stun_client *c, struct tw_datagram *ret_ou
     tw_stun_begin(&e, c->buf, sizeof(c->buf), TW_STUN_REQUEST, TW_STUN_BINDING, c->txn.tid);
     if (c->cfg.software.n)
         tw_stun_add(&e, TW_STUN_A_SOFTWARE, c->cfg.software);
+    if (c->cfg.password.n) {
+        tw_stun_add(&e, TW_STUN_A_USERNAME, c->cfg.username);
+        if (c->cfg.sha256)
+            tw_stun_add_integrity_sha256(&e, c->cfg.password);
+        else
+            tw_stun_add_integrity(&e, c->cfg.password);
+    }
     tw_stun_add_fingerprint(&e);
     if (tw_stun_end(&e))
         return false;

@@ -27,5 +27,7 @@ uclient "client to client, Send indications" -y -s -n 20 -m 2
 uclient "towards a peer, channels" -e 127.0.0.1 -r 34801 -n 20 -m 3
 uclient "towards a peer, Send indications" -e 127.0.0.1 -r 34801 -s -n 20 -m 2
 uclient "IPv6 relayed addresses, client to client" -y -x -n 20 -m 2
-uclient "dual allocation, client to client" -y -Z -n 20 -m 2
+for round in 1 2 3; do # it draws the order of its requests by lot
+    uclient "dual allocation, client to client, round $round" -y -Z -n 5 -m 1
+done
 uclient "without reserved ports" -y -c -n 20 -m 2

@@ -298,6 +298,8 @@ static void allocate_rules(void **state)
                                    TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY, 0), 400);
     assert_int_equal(allocate_with(TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY, 2, TW_STUN_A_EVEN_PORT,
                                    0x80), 400);
+    assert_int_equal(allocate_with(TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY_DRAFT, 1,
+                                   TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY_DRAFT, 0), 400);
     assert_int_equal(allocate_with(TW_STUN_A_MOBILITY_TICKET, 0, TW_STUN_A_MOBILITY_TICKET, 0), 405);
     begin(TW_STUN_ALLOCATE);
     tw_wr_u32(&e.w, 0x70010000);
@@ -307,6 +309,25 @@ static void allocate_rules(void **state)
     assert_int_equal(tw_relay_shared_allocations(shared), 0);
     assert_int_equal(allocate(), 0);
     assert_int_equal(allocate(), 437);
+}
+
+/* Both families wanted, only IPv4 to be had: success, and the reason under the asker's number. */
+static void half_of_two_families(void **state)
+{
+    static const enum tw_stun_attr asked[] = { TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY,
+                                               TW_STUN_A_ADDITIONAL_ADDRESS_FAMILY_DRAFT };
+    static const enum tw_stun_attr told[] = { TW_STUN_A_ADDRESS_ERROR_CODE,
+                                              TW_STUN_A_ADDRESS_ERROR_CODE_DRAFT };
+    (void)state;
+    get_nonce();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(allocate_with(asked[i], 2, asked[i], 0), 0);
+        assert_memory_equal(tw_stun_get(&answer, told[i]).p, "\2\0\4\50", 4); /* IPv6, 440 */
+        assert_false(tw_stun_has(&answer, told[!i]));
+        begin(TW_STUN_REFRESH);
+        tw_stun_add_u32(&e, TW_STUN_A_LIFETIME, 0);
+        assert_int_equal(ask(), 0);
+    }
 }
 
 static void lifetimes_are_clamped(void **state)
@@ -595,6 +616,7 @@ int main(void)
         T(incomplete_credentials),
         T(what_follows_integrity_does_not_count),
         T(allocate_rules),
+        T(half_of_two_families),
         T(lifetimes_are_clamped),
         T(requests_without_an_allocation),
         T(another_user_of_the_same_realm),

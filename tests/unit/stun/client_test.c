@@ -114,6 +114,39 @@ static void redirects(void **state)
     assert_int_equal(ev.type, TW_STUN_CLIENT_FAILED);
 }
 
+static void short_term_credentials(void **state)
+{
+    struct tw_bytes password = tw_bytes_str("secret");
+    (void)state;
+    for (int sha256 = 0; sha256 < 2; sha256++)
+        for (int wrong = 0; wrong < 3; wrong++) { /* right; wrong password; not signed */
+            struct tw_stun_client_config cfg = { .server = ip("192.0.2.1:3478"), .sha256 = sha256,
+                                                 .username = tw_bytes_str("me:you"),
+                                                 .password = password };
+            static uint8_t out[256];
+            struct tw_stun_msg m;
+            struct tw_stun_enc e;
+            struct tw_addr a = ip("1.2.3.4:5");
+            tw_stun_client_init(&c, &cfg, &env, 0);
+            assert_true(tw_stun_client_poll_tx(&c, &d));
+            assert_ok(tw_stun_decode(d.iov[0], &m));
+            assert_true(sha256 ? tw_stun_verify_sha256(&m, password) : tw_stun_verify(&m, password));
+            assert_true(tw_bytes_eq(tw_stun_get(&m, TW_STUN_A_USERNAME), cfg.username));
+            tw_stun_begin(&e, out, sizeof(out), TW_STUN_SUCCESS, TW_STUN_BINDING, m.tid);
+            tw_stun_add_addr(&e, TW_STUN_A_XOR_MAPPED_ADDRESS, &a);
+            struct tw_bytes key = wrong == 1 ? tw_bytes_str("guess") : password;
+            if (wrong < 2 && sha256)
+                tw_stun_add_integrity_sha256(&e, key);
+            else if (wrong < 2)
+                tw_stun_add_integrity(&e, key);
+            assert_ok(tw_stun_end(&e));
+            struct tw_bytes b = tw_bytes(e.w.p, e.w.n);
+            struct tw_datagram in = { .src = cfg.server, .iov = &b, .iov_n = 1 };
+            assert_int_equal(tw_stun_client_recv(&c, 1, &in) == 0, wrong == 0);
+            assert_int_equal(tw_stun_client_poll_event(&c, &ev), wrong == 0);
+        }
+}
+
 static void an_answer_without_address_fails(void **state)
 {
     (void)state;
@@ -129,6 +162,7 @@ int main(void)
         cmocka_unit_test(retransmits_on_the_rfcs_schedule),
         cmocka_unit_test(takes_only_its_own_answer),
         cmocka_unit_test(redirects),
+        cmocka_unit_test(short_term_credentials),
         cmocka_unit_test(an_answer_without_address_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
