@@ -399,7 +399,8 @@ int cmd_turn(int argc, char **argv)
 {
     const struct cmd_option options[] = {
         { "-u,--user", "NAME", &opt.user, 0, 0, "user name" },
-        { "-w,--password", "PASSWORD", &opt.password, 0, 0, "password" },
+        { "-w,--password", "PASSWORD", &opt.password, 0, 0, "password; others on this machine can see "
+          "it, unlike THALWEG_PASSWORD" },
         { "--json", NULL, &opt.json, 0, 0, "print one line of JSON a step" },
         { "--family", "4|6", &opt.family, 0, 0, "reach the server over IPv4 or IPv6 only" },
         { "--relay-v6", NULL, &opt.v6, 0, 0, "ask for an IPv6 relayed address" },
@@ -420,8 +421,10 @@ int cmd_turn(int argc, char **argv)
     int status = cmd_read(argc, argv, usage, options, &text, &done);
     if (status || done)
         return status;
+    if (opt.user && !opt.password)
+        opt.password = getenv("THALWEG_PASSWORD");
     if (!opt.user != !opt.password) {
-        fprintf(stderr, "thalweg: --user and --password go together\n");
+        fprintf(stderr, "thalweg: --user and --password (or THALWEG_PASSWORD) go together\n");
         return EXIT_USAGE;
     }
     if (opt.peer && (tw_addr_parse(opt.peer, 0, &t.target) || !t.target.port)) {

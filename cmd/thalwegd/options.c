@@ -301,13 +301,14 @@ void options_free(struct options *o)
 static void print_wrapped(FILE *to, const char *text)
 {
     enum { INDENT = 6, WIDTH = 80 };
-    size_t column = WIDTH;
-    while (*text) {
+    size_t column = INDENT;
+    fprintf(to, "%*s", INDENT, "");
+    for (bool first = true; *text; first = false) {
         size_t n = strcspn(text, " ");
-        if (column + 1 + n > WIDTH) {
-            fprintf(to, "%s%*s", column == WIDTH ? "" : "\n", INDENT, "");
+        if (!first && column + 1 + n > WIDTH) {
+            fprintf(to, "\n%*s", INDENT, "");
             column = INDENT;
-        } else {
+        } else if (!first) {
             fputc(' ', to);
             column++;
         }

@@ -49,7 +49,8 @@ for _ in $(seq 100); do
 done
 [ -n "$PORT" ] || fail "it did not start from the file"
 [ "$(cat "$WORK/pid")" = "$PIDS" ] || fail "the pid file is wrong"
-"$BUILD/thalweg" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >/dev/null || fail "turn"
+THALWEG_PASSWORD=pass "$BUILD/thalweg" turn -u user --no-throughput "127.0.0.1:$PORT" >/dev/null ||
+    fail "turn, with the password from the environment"
 kill -TERM "$PIDS"
 wait "$PIDS" || fail "it ended with $?"
 PIDS=
@@ -58,6 +59,7 @@ grep -q "debug allocation of 127.0.0.1" "$WORK/thalwegd.log" || fail "-v does no
 grep -q "2 allocations made" "$WORK/thalwegd.log" || fail "no counters in the log"
 echo "ok: file, pid file, log file, verbose"
 
+"$D" --help | awk 'length > 80 { exit 1 }' || fail "--help has lines over 80 characters"
 "$D" --help | grep -q -- "-L, --listening-ip IP" || fail "--help"
 "$BUILD/thalweg" --help | grep -q "  turn " || fail "thalweg --help"
 for wrong in "" "frob" "stun" "stun a b" "stun --frob x" "turn --pings 0 x" "turn -u a x" "stun http://x" \
