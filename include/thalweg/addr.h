@@ -8,6 +8,8 @@
 
 #include <thalweg/export.h>
 
+TW_C_BEGIN
+
 #define TW_ADDR_STRLEN 72  /* "[v6%scope]:port" and its NUL always fit */
 #define TW_EMBEDDED_MAX 16 /* the most IPv4 addresses tw_addr_embedded_v4 lists */
 
@@ -87,5 +89,7 @@ TW_API size_t tw_addr_embedded_v4(const struct tw_addr *a, const struct tw_range
 /* Reads a NAT64 prefix ("2001:db8:64::/96") into the form tw_addr_embedded_v4 takes.
  * TW_EMALFORMED when the text is no prefix of one of RFC 6052's lengths. */
 TW_API TW_NODISCARD int tw_nat64_parse(const char *text, struct tw_range *ret_prefix);
+
+TW_C_END
 
 #endif

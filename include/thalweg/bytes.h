@@ -12,6 +12,8 @@
 
 #include <thalweg/error.h>
 
+TW_C_BEGIN
+
 /* A view of bytes that somebody else owns. Laid out like struct iovec, so that the runtime can
  * hand an array of them to the kernel as it is. */
 struct tw_bytes {
@@ -21,7 +23,7 @@ struct tw_bytes {
 
 static inline struct tw_bytes tw_bytes(const void *p, size_t n)
 {
-    return (struct tw_bytes){ p, n };
+    return (struct tw_bytes){ (const uint8_t *)p, n };
 }
 
 static inline struct tw_bytes tw_bytes_str(const char *s)
@@ -111,7 +113,7 @@ struct tw_wr {
 
 static inline struct tw_wr tw_wr(void *p, size_t cap)
 {
-    return (struct tw_wr){ p, 0, cap, 0 };
+    return (struct tw_wr){ (uint8_t *)p, 0, cap, 0 };
 }
 
 /* Room for n bytes, which are counted as written; NULL, with the error set, when they do not fit. */
@@ -160,5 +162,7 @@ static inline void tw_wr_u32(struct tw_wr *w, uint32_t v)
     if (at)
         tw_put_u32(at, v);
 }
+
+TW_C_END
 
 #endif

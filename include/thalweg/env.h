@@ -8,6 +8,8 @@
 #include <thalweg/export.h>
 #include <thalweg/time.h>
 
+TW_C_BEGIN
+
 /* A source of random bytes. fill must always succeed; in production it is the operating system's
  * generator, in tests a seeded one. The struct is copied; ctx must outlive its users. */
 struct tw_rng {
@@ -33,5 +35,7 @@ struct tw_env {
 
 TW_API void tw_trace(const struct tw_trace *t, tw_time now, enum tw_level level, const char *fmt,
                      ...) TW_PRINTF(4, 5);
+
+TW_C_END
 
 #endif

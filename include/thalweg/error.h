@@ -4,6 +4,8 @@
 
 #include <thalweg/export.h>
 
+TW_C_BEGIN
+
 /* X(name, value, text). 0 is success; a value, once published, keeps its meaning. */
 #define TW_ERRORS(X)                                                                              \
     X(NOMEM, -1, "out of memory")                                                                 \
@@ -34,5 +36,7 @@ TW_API const char *tw_strerror(int error);
 
 /* The short name ("MALFORMED") for an error code: a static string, "OK" for 0, "?" if unknown. */
 TW_API const char *tw_error_name(int error);
+
+TW_C_END
 
 #endif

@@ -6,4 +6,12 @@
 #define TW_NODISCARD __attribute__((warn_unused_result))
 #define TW_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
+#ifdef __cplusplus
+#define TW_C_BEGIN extern "C" {
+#define TW_C_END }
+#else
+#define TW_C_BEGIN
+#define TW_C_END
+#endif
+
 #endif

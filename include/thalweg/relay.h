@@ -19,6 +19,8 @@
 #include <thalweg/env.h>
 #include <thalweg/stun.h>
 
+TW_C_BEGIN
+
 #define TW_RELAY_FIRST_SOCK 64u   /* ids of relay sockets start here */
 #define TW_RELAY_MAX_ADDRS 32     /* relay addresses */
 #define TW_RELAY_MAX_LISTENERS 64
@@ -204,5 +206,7 @@ TW_API tw_time tw_relay_deadline(const struct tw_relay *r);
 
 TW_API const struct tw_relay_stats *tw_relay_stats(const struct tw_relay *r);
 TW_API uint32_t tw_relay_allocations(const struct tw_relay *r);
+
+TW_C_END
 
 #endif

@@ -12,6 +12,8 @@
 #include <thalweg/addr.h>
 #include <thalweg/bytes.h>
 
+TW_C_BEGIN
+
 #define TW_STUN_HEADER 20
 #define TW_STUN_COOKIE 0x2112A442u
 #define TW_STUN_TID 12           /* bytes in a transaction id */
@@ -312,5 +314,7 @@ TW_API TW_NODISCARD int tw_stun_frame(const uint8_t *p, size_t n, size_t *ret_le
 /* Writes a message as text for people, one line an attribute, cut off at cap - 1. Secrets do not
  * occur in STUN messages. Returns the length written. */
 TW_API size_t tw_stun_dump(const struct tw_stun_msg *m, char *out, size_t cap);
+
+TW_C_END
 
 #endif

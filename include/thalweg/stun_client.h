@@ -6,6 +6,8 @@
 #include <thalweg/env.h>
 #include <thalweg/stun.h>
 
+TW_C_BEGIN
+
 /* --- retransmission (RFC 8489 §6.2.1, §6.2.2) ---------------------------------------------- */
 
 /* How requests are repeated. Over a stream they are not: only `stream_timeout` counts. */
@@ -142,5 +144,7 @@ TW_API void tw_stun_client_tick(struct tw_stun_client *c, tw_time now);
 TW_API bool tw_stun_client_poll_tx(struct tw_stun_client *c, struct tw_datagram *ret_out);
 TW_API bool tw_stun_client_poll_event(struct tw_stun_client *c, struct tw_stun_client_event *ret);
 TW_API tw_time tw_stun_client_deadline(const struct tw_stun_client *c);
+
+TW_C_END
 
 #endif

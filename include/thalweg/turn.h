@@ -13,6 +13,8 @@
 #include <thalweg/env.h>
 #include <thalweg/stun_client.h>
 
+TW_C_BEGIN
+
 #define TW_TURN_V4 0x1u
 #define TW_TURN_V6 0x2u
 #define TW_TURN_TOKEN 8 /* bytes in a RESERVATION-TOKEN */
@@ -117,5 +119,7 @@ TW_API void tw_turn_tick(struct tw_turn *t, tw_time now);
 TW_API bool tw_turn_poll_tx(struct tw_turn *t, struct tw_datagram *ret_out);
 TW_API bool tw_turn_poll_event(struct tw_turn *t, struct tw_turn_event *ret_event);
 TW_API tw_time tw_turn_deadline(const struct tw_turn *t);
+
+TW_C_END
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <thalweg/export.h>
 
+TW_C_BEGIN
+
 #define TW_URI_HOST_MAX 255
 
 enum tw_transport {
@@ -40,5 +42,7 @@ TW_API int tw_uri_srv_name(const struct tw_uri *u, char *out, unsigned cap);
 
 /* "udp", "tcp", "tls" or "dtls". Static. */
 TW_API const char *tw_transport_name(enum tw_transport t);
+
+TW_C_END
 
 #endif
