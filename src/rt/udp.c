@@ -47,10 +47,8 @@ static int configure(struct tw_rt_udp *u, unsigned flags)
     if (flags & TW_RT_REUSEPORT && set_int(u->fd, SOL_SOCKET, SO_REUSEPORT, 1))
         return TW_ESYS;
     /* The rest is wished for; without it the socket still works. */
-    if (!(flags & TW_RT_SMALL)) {
-        set_int(u->fd, SOL_SOCKET, SO_RCVBUF, BUFFER);
-        set_int(u->fd, SOL_SOCKET, SO_SNDBUF, BUFFER);
-    }
+    set_int(u->fd, SOL_SOCKET, SO_RCVBUF, BUFFER);
+    set_int(u->fd, SOL_SOCKET, SO_SNDBUF, BUFFER);
     set_int(u->fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1);
     set_int(u->fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVTTL : IPV6_RECVHOPLIMIT, 1);
     if (flags & TW_RT_RECVERR)
@@ -58,8 +56,8 @@ static int configure(struct tw_rt_udp *u, unsigned flags)
     if (u->wildcard)
         set_int(u->fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1);
     tw_rt_udp_set_df(u, false);
-    if (flags & TW_RT_GRO && tw_rt_udp_set_gro(u, true))
-        return 0; /* an old kernel: every datagram by itself */
+    if (flags & TW_RT_GRO)
+        (void)!tw_rt_udp_set_gro(u, true); /* an old kernel: every datagram by itself */
     return 0;
 }
 

@@ -16,7 +16,6 @@ enum {
     TW_RT_REUSEPORT = 0x1, /* one of a group that shares the port */
     TW_RT_RECVERR = 0x2,   /* ICMP errors are queued, see tw_rt_udp_error() */
     TW_RT_GRO = 0x4,       /* take runs whole */
-    TW_RT_SMALL = 0x8,     /* leave the kernel's buffer sizes alone */
 };
 
 enum { TW_RT_HOT = 32 };   /* datagrams in a row after which a twin pays */
