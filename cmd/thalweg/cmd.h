@@ -24,7 +24,7 @@ struct verb {
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
 
-/* One option of a verb. Reading stops at the first argument that is none. */
+/* One option of a verb; it may stand before or behind the operand. */
 struct cmd_option {
     const char *name;  /* "--json"; also its letter if one: "-u,--user" */
     const char *arg;   /* what help calls its value; NULL: a flag */

@@ -44,8 +44,7 @@ static void on_events(struct tw_rt_agent *a, tw_time now)
 }
 
 /* One server address; false when the socket cannot be had. */
-static bool ask(struct query *q, uv_loop_t *loop, const struct tw_addr *server,
-                struct tw_addr *ret_local)
+static bool ask(struct query *q, uv_loop_t *loop, const struct tw_addr *server)
 {
     struct tw_env env = { .rng = tw_rt_rng() };
     struct tw_addr any = { .family = server->family };
@@ -57,7 +56,6 @@ static bool ask(struct query *q, uv_loop_t *loop, const struct tw_addr *server,
         return false;
     }
     q->agent.user = q;
-    *ret_local = q->agent.udp.local;
     tw_rt_agent_pump(&q->agent);
     uv_run(loop, UV_RUN_DEFAULT);
     tw_rt_agent_fini(&q->agent);
@@ -98,12 +96,12 @@ int cmd_stun(int argc, char **argv)
     const struct cmd_option options[] = {
         { "--json", NULL, &opt.json, 0, 0, "print one line of JSON" },
         { "--family", "4|6", &opt.family, 0, 0, "use only IPv4 or only IPv6" },
-        { "--timeout", "MS", &opt.timeout_ms, 100, 60000, "give a server so long (default 4250)" },
+        { "--timeout", "MS", &opt.timeout_ms, 100, 60000, "give a server so long (default 2250)" },
         { 0 },
     };
     const char *text;
     struct tw_uri uri;
-    struct tw_addr addrs[TW_RT_RESOLVED_MAX], local;
+    struct tw_addr addrs[TW_RT_RESOLVED_MAX];
     unsigned n;
     bool done;
     int status = cmd_read(argc, argv, usage, options, &text, &done);
@@ -112,19 +110,19 @@ int cmd_stun(int argc, char **argv)
     status = cmd_find_server(text, false, opt.family, &uri, addrs, &n);
     if (status)
         return status;
-    if (opt.timeout_ms) /* the schedule takes 17 x rto in all */
-        timing.rto = opt.timeout_ms * TW_MSEC / 17;
+    if (opt.timeout_ms) /* 1 + 2 + 4 x rto between the four, then 2 x */
+        timing.rto = opt.timeout_ms * TW_MSEC / 9;
 
     static struct query q;
     uv_loop_t *loop = uv_default_loop();
     status = EXIT_FAILED;
     for (unsigned i = 0, redirects = 0; i < n && status; i++) {
         struct tw_addr server = addrs[i];
-        if (!ask(&q, loop, &server, &local))
+        if (!ask(&q, loop, &server))
             break;
         while (q.result.type == TW_STUN_CLIENT_REDIRECT && redirects++ < 3) {
             server = q.result.alternate;
-            if (!ask(&q, loop, &server, &local))
+            if (!ask(&q, loop, &server))
                 return EXIT_FAILED;
         }
         if (q.result.type == TW_STUN_CLIENT_MAPPED)

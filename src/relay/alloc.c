@@ -16,7 +16,7 @@ static bool eq_client(const void *item, const void *key)
     return is_from(item, key);
 }
 
-static uint32_t hash_addr(const struct tw_relay *r, const struct tw_addr *a)
+uint32_t relay_hash_addr(const struct tw_relay *r, const struct tw_addr *a)
 {
     return (uint32_t)tw_hash(&r->hash_key, a, sizeof(*a));
 }
@@ -25,7 +25,7 @@ struct alloc *relay_find(struct tw_relay *r, const struct tw_datagram *in)
 {
     if (r->last && is_from(r->last, in))
         return r->last;
-    struct alloc *a = tw_map_get(&r->by_client, hash_addr(r, &in->src), eq_client, in);
+    struct alloc *a = tw_map_get(&r->by_client, relay_hash_addr(r, &in->src), eq_client, in);
     if (a)
         r->last = a;
     return a;
@@ -43,7 +43,7 @@ struct alloc *relay_alloc_new(struct tw_relay *r, const struct tw_datagram *in)
     a->local = in->dst;
     a->listener = in->sock;
     a->home = r->from_worker;
-    a->hash = hash_addr(r, &in->src);
+    a->hash = relay_hash_addr(r, &in->src);
     if (tw_map_put(&r->by_client, a->hash, a)) {
         free(a);
         return NULL;
@@ -164,7 +164,7 @@ void relay_sock_free(struct tw_relay *r, struct rsock *rs)
 /* The runtime has bound it. False: no room in the table. */
 bool relay_sock_open(struct tw_relay *r, struct rsock *rs)
 {
-    rs->hash = hash_addr(r, &rs->told);
+    rs->hash = relay_hash_addr(r, &rs->told);
     if (tw_map_put(&r->by_relayed, rs->hash, rs)) {
         relay_event(r, TW_RELAY_CLOSE)->sock = rs->id;
         return false;
@@ -181,7 +181,7 @@ static bool eq_told(const void *item, const void *key)
 
 struct rsock *relay_sock_by_told(struct tw_relay *r, const struct tw_addr *told)
 {
-    return tw_map_get(&r->by_relayed, hash_addr(r, told), eq_told, told);
+    return tw_map_get(&r->by_relayed, relay_hash_addr(r, told), eq_told, told);
 }
 
 /* Which of our relay addresses this IP is, as it is told or as it is bound; -1: none. */

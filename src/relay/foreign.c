@@ -16,8 +16,7 @@ struct foreign *relay_foreign_find(struct tw_relay *r, const struct tw_datagram 
 {
     if (r->by_foreign.len == 0)
         return NULL;
-    uint32_t hash = (uint32_t)tw_hash(&r->hash_key, &in->src, sizeof(in->src));
-    return tw_map_get(&r->by_foreign, hash, eq_foreign, in);
+    return tw_map_get(&r->by_foreign, relay_hash_addr(r, &in->src), eq_foreign, in);
 }
 
 void relay_foreign_drop(struct tw_relay *r, struct foreign *f)
@@ -52,7 +51,7 @@ static struct foreign *foreign_new(struct tw_relay *r, const struct tw_datagram 
         return NULL;
     *f = (struct foreign){ .client = in->src, .local = in->dst, .listener = in->sock,
                            .worker = worker };
-    f->hash = (uint32_t)tw_hash(&r->hash_key, &in->src, sizeof(in->src));
+    f->hash = relay_hash_addr(r, &in->src);
     if (tw_map_put(&r->by_foreign, f->hash, f)) {
         free(f);
         return NULL;

@@ -194,6 +194,7 @@ void relay_error(struct tw_relay *r, const struct tw_datagram *in, const struct 
                  const struct auth *auth, unsigned code);
 
 /* alloc.c: the tables */
+uint32_t relay_hash_addr(const struct tw_relay *r, const struct tw_addr *a);
 struct alloc *relay_find(struct tw_relay *r, const struct tw_datagram *in);
 struct alloc *relay_alloc_new(struct tw_relay *r, const struct tw_datagram *in);
 void relay_release(struct tw_relay *r, struct alloc *a, const char *why);
