@@ -4,10 +4,19 @@
  * datagram from a client's socket or a relay socket, tw_relay_tick() at tw_relay_deadline(), and
  * after any call poll events, datagrams and hand-overs until there are none.
  *
- * Sockets. Ids below TW_RELAY_FIRST_SOCK are the listeners, in the order of the configuration. A
+ * Sockets. Ids below TW_RELAY_FIRST_SOCK are the UDP listeners, in the order of the configuration. A
  * relayed transport address is a socket that the machine asks for with an OPEN event and gives back
  * with CLOSE; the runtime answers OPEN with tw_relay_opened(), and the success reply to the client
  * waits for that. Ids are used again after CLOSE.
+ *
+ * Connections. A client's TCP or TLS connection, or DTLS association, has an id that the runtime
+ * makes (TW_RELAY_STREAM or TW_RELAY_SESSION, worker, number). What comes on it is given to
+ * tw_relay_recv() like a datagram: for a stream, whole frames (tw_stun_frame), one or many; what
+ * leaves for a stream is whole frames too. tw_relay_disconnected() tells that it is gone.
+ *
+ * TCP relaying (RFC 6062). OPEN with `tcp` listens; a connection that arrives there is told with
+ * tw_relay_peer_arrived(), CONNECT asks for one outwards, and JOIN ties such a connection to the
+ * client's data connection: from then on bytes flow between the two without the machine.
  *
  * Workers. A client's datagrams must all reach the same worker (SO_REUSEPORT does that). What
  * belongs to another worker leaves as a hand-over: the runtime copies it into a bounded queue and
@@ -22,6 +31,9 @@
 TW_C_BEGIN
 
 #define TW_RELAY_FIRST_SOCK 64u   /* ids of relay sockets start here */
+#define TW_RELAY_STREAM 0x80000000u  /* ids of clients' TCP and TLS connections ... */
+#define TW_RELAY_SESSION 0x40000000u /* ... and DTLS associations: this bit, */
+#define TW_RELAY_CONN_WORKER_SHIFT 24 /* the worker that has it (6 bits), a number (24 bits) */
 #define TW_RELAY_MAX_ADDRS 32     /* relay addresses */
 #define TW_RELAY_MAX_LISTENERS 64
 #define TW_RELAY_MAX_WORKERS 64
@@ -41,19 +53,49 @@ TW_API void tw_relay_users_free(struct tw_relay_users *u);
 TW_API TW_NODISCARD int tw_relay_users_add(struct tw_relay_users *u, const char *name,
                                            const char *password);
 
-/* Adds a user by the MD5 key that coturn stores (16 bytes). Such a user cannot use SHA-256. */
-TW_API TW_NODISCARD int tw_relay_users_add_key(struct tw_relay_users *u, const char *name,
-                                               const uint8_t md5_key[16]);
+/* Adds a user by keys (tw_stun_long_term_key). coturn stores only the MD5 one: with sha256 NULL such
+ * a user cannot use SHA-256. Errors as above. */
+TW_API TW_NODISCARD int tw_relay_users_add_keys(struct tw_relay_users *u, const char *name,
+                                                const uint8_t md5[16], const uint8_t sha256[32]);
+
+/* Allocations this user may have at a time, 0: what the configuration says. TW_ENOTFOUND. */
+TW_API TW_NODISCARD int tw_relay_users_set_quota(struct tw_relay_users *u, const char *name,
+                                                 uint32_t quota);
+
+/* Shuts a user out, or the ID of time-limited names, whether known or not. TW_EMALFORMED, TW_ENOMEM. */
+TW_API TW_NODISCARD int tw_relay_users_ban(struct tw_relay_users *u, const char *name);
+
+/* Lets in whoever shows a time-limited name "EXPIRY:ID" (Unix seconds, any text) with the password
+ * base64(HMAC-SHA1(secret, name)): coturn's --use-auth-secret, draft-uberti-behave-turn-rest. Up to
+ * eight secrets hold at once, so that they can be rotated. TW_EFULL, TW_ENOMEM. */
+TW_API TW_NODISCARD int tw_relay_users_add_secret(struct tw_relay_users *u, const char *secret);
+/* What stands between EXPIRY and ID; ':' unless set. */
+TW_API void tw_relay_users_set_separator(struct tw_relay_users *u, char separator);
 
 /* Whether every user has a SHA-256 key: only then PASSWORD-ALGORITHMS may be offered, since a
  * client that sees it will not fall back. */
 TW_API bool tw_relay_users_sha256(const struct tw_relay_users *u);
+
+/* Whether all names are known, so that USERHASH can be looked up: not when there are secrets. */
+TW_API bool tw_relay_users_anonymity(const struct tw_relay_users *u);
 
 /* --- configuration ------------------------------------------------------------------------ */
 
 struct tw_relay_addr {
     struct tw_addr ip;       /* where relay sockets are bound; port 0 */
     struct tw_addr external; /* what clients are told, when a NAT stands between; else family 0 */
+};
+
+/* The four listeners of one family that behaviour discovery needs (RFC 5780 §6): two addresses, the
+ * same two ports on each. */
+struct tw_relay_behaviour {
+    uint32_t listener[2][2]; /* [address][port] */
+};
+
+/* How much a stranger's address gets in answers that are larger than the questions. */
+struct tw_relay_budget {
+    uint32_t rate, burst; /* answers a second for a /24 or /56, and at once; 20 and 100 */
+    uint32_t total;       /* answers a second for all together; 10,000 */
 };
 
 /* A snapshot, plain and const. What it points to must live until it is replaced. Spans are in
@@ -71,12 +113,28 @@ struct tw_relay_config {
     uint32_t nonce_lifetime;                   /* 600 */
     uint32_t max_allocations;                  /* of this worker; 1,000,000 */
     uint32_t user_quota, total_quota;          /* allocations, over all workers; 0: no limit */
+    uint64_t max_bps, total_bps;               /* bytes a second each way, of an allocation and of
+                                                  all workers together; 0: no limit */
+    struct tw_relay_budget budget;
     const struct tw_range *allowed, *denied;   /* peers; allowed beats denied beats the defaults */
     size_t allowed_n, denied_n;
     const struct tw_range *nat64;              /* prefixes that hide IPv4, see tw_nat64_parse() */
     size_t nat64_n;
+    const struct tw_range *own;                /* this machine's addresses: never peers, but for
+                                                  what `allowed` says and live relayed addresses */
+    size_t own_n;
+    const struct tw_range *banned;             /* clients that get no answer to TURN requests */
+    size_t banned_n;
+    struct tw_relay_behaviour behaviour[2];    /* RFC 5780 */
+    uint32_t behaviour_n;
+    int64_t unix_offset;                       /* Unix seconds minus the machine's seconds */
     bool allow_loopback;                       /* 127/8 and ::1 may be peers */
     bool no_turn;                              /* STUN only */
+    bool no_udp_relay, no_tcp_relay;           /* Allocate for that transport gets 442 */
+    bool mobility;                             /* RFC 8016 */
+    bool draining;                             /* no new allocations */
+    bool elder;                                /* hand what nobody here knows to the server that
+                                                  this one takes over from */
     bool publish_flows;                        /* emit FLOW events */
     struct tw_addr alternate;                  /* send everyone there with 300; family 0: no */
     const char *software;                      /* SOFTWARE in authenticated successes, NULL: none */
@@ -100,6 +158,23 @@ TW_API void tw_relay_shared_free(struct tw_relay_shared *s);
 /* Live allocations over all workers. */
 TW_API uint32_t tw_relay_shared_allocations(const struct tw_relay_shared *s);
 
+/* For a server that takes over from another: the keys under which nonces, tokens and tickets were
+ * given out, and the ports that the other still uses on its relay addresses, one bit each. */
+#define TW_RELAY_KEYS 64
+#define TW_RELAY_PORT_BITS 8192
+TW_API void tw_relay_shared_keys(const struct tw_relay_shared *s, uint8_t ret_keys[TW_RELAY_KEYS]);
+TW_API void tw_relay_shared_set_keys(struct tw_relay_shared *s, const uint8_t keys[TW_RELAY_KEYS]);
+TW_API void tw_relay_shared_ports(const struct tw_relay_shared *s, uint32_t relay,
+                                  uint8_t ret_bits[TW_RELAY_PORT_BITS]);
+/* Marks them as the other's; all zeroes give back what is the other's. */
+TW_API void tw_relay_shared_set_elder_ports(struct tw_relay_shared *s, uint32_t relay,
+                                            const uint8_t bits[TW_RELAY_PORT_BITS]);
+
+/* A stranger's share of costly work, such as handshakes: takes `one` out of the budget of its /24 or
+ * /56 at `rate` a second, `burst` at once. False: it has used it up. */
+TW_API bool tw_relay_shared_afford(struct tw_relay_shared *s, tw_time now,
+                                   const struct tw_addr *source, uint32_t rate, uint32_t burst);
+
 /* --- the machine -------------------------------------------------------------------------- */
 
 /* X(name, what it counts) */
@@ -115,7 +190,16 @@ TW_API uint32_t tw_relay_shared_allocations(const struct tw_relay_shared *s);
     X(allocations_ended, "allocations ended")                                                     \
     X(errors_sent, "error responses sent")                                                        \
     X(challenges_sent, "401 and 438 responses sent")                                              \
-    X(auth_failures, "requests with wrong credentials")                                           \
+    X(auth_unknown_user, "requests by users that are not known, expired or banned")               \
+    X(auth_wrong_key, "requests whose integrity is wrong")                                        \
+    X(auth_stale, "requests with a nonce that is stale or another's")                             \
+    X(quota_refused, "allocations refused by a quota")                                            \
+    X(policy_refused, "peers refused by policy")                                                  \
+    X(mobility_moves, "allocations that moved to another client address")                         \
+    X(tcp_connections, "TCP connections relayed")                                                 \
+    X(drop_budget, "questions left unanswered because the answer would be larger")                \
+    X(drop_banned, "requests from banned addresses")                                              \
+    X(drop_bandwidth, "data beyond the bandwidth allowed")                                            \
     X(drop_malformed, "datagrams that are neither STUN nor ChannelData, or break their rules")    \
     X(drop_no_allocation, "data from addresses without an allocation")                            \
     X(drop_no_permission, "data to or from peers without a permission")                           \
@@ -132,15 +216,22 @@ struct tw_relay_stats {
 };
 
 enum tw_relay_event_type {
-    TW_RELAY_OPEN,  /* bind a UDP socket to addr, call it sock, answer with tw_relay_opened() */
-    TW_RELAY_CLOSE, /* close sock */
+    TW_RELAY_OPEN,  /* bind a UDP socket to addr (tcp: listen there), call it sock, answer with
+                       tw_relay_opened() */
+    TW_RELAY_CLOSE, /* close sock, which may be a client's connection */
+    TW_RELAY_CONNECT, /* connect from addr to peer by TCP, call it sock, answer as for OPEN */
+    TW_RELAY_JOIN,  /* sock is the peer's connection, conn the client's: pass bytes between them,
+                       close one when the other closes, report with tw_relay_flow_report(), and tell
+                       the end with tw_relay_peer_gone() */
     TW_RELAY_FLOW,  /* data between client and peer may bypass the machine until `until` */
 };
 
 struct tw_relay_event {
     enum tw_relay_event_type type;
     uint32_t sock;       /* the relay socket */
-    struct tw_addr addr; /* OPEN: where to bind */
+    uint32_t conn;
+    bool tcp;
+    struct tw_addr addr; /* OPEN, CONNECT: where to bind */
     /* FLOW: ChannelData `channel` from `client` on `listener` goes to `peer` out of `sock`, and
      * back. Nothing else may bypass; report with tw_relay_flow_report(). */
     struct tw_addr client, peer;
@@ -153,6 +244,8 @@ enum tw_relay_handover_type {
     TW_RELAY_HANDOVER_DATA,   /* from one relayed address of this server to another */
     TW_RELAY_HANDOVER_CLIENT, /* a client's datagram whose allocation another worker owns */
     TW_RELAY_HANDOVER_GONE,   /* that allocation has ended: stop handing over */
+    TW_RELAY_HANDOVER_LEFT,   /* the client's connection has closed */
+    TW_RELAY_HANDOVER_ELDER,  /* nobody here knows it: for the server this one takes over from */
 };
 
 struct tw_relay_handover {
@@ -187,6 +280,18 @@ TW_API void tw_relay_recv_handover(struct tw_relay *r, tw_time now,
 /* The answer to OPEN. error: 0, TW_EADDRINUSE (another port will be tried, a bounded number of
  * times) or anything else (the client gets 508). */
 TW_API void tw_relay_opened(struct tw_relay *r, tw_time now, uint32_t sock, int error);
+
+/* The connection of a client is gone. client, local: as its datagrams carried them. */
+TW_API void tw_relay_disconnected(struct tw_relay *r, tw_time now, uint32_t conn,
+                                  const struct tw_addr *client, const struct tw_addr *local);
+
+/* A peer has connected to a relay socket that listens. Returns the id the connection has from now
+ * on, 0: close it. Nothing must be read from it before JOIN. */
+TW_API uint32_t tw_relay_peer_arrived(struct tw_relay *r, tw_time now, uint32_t sock,
+                                      const struct tw_addr *peer);
+
+/* The connection to a peer is gone (closed by either end, or it broke). */
+TW_API void tw_relay_peer_gone(struct tw_relay *r, tw_time now, uint32_t sock);
 
 /* An ICMP error came back for a datagram sent from a relay socket to peer (RFC 8656 §11.5, §18.13).
  * data: the MTU for "packet too big" and "fragmentation needed", else 0. */

@@ -30,7 +30,10 @@ enum tw_turn_port {
 struct tw_turn_config {
     struct tw_addr server;
     uint32_t sock;          /* the id its datagrams carry */
-    bool stream;            /* over TCP or TLS: nothing is retransmitted, ChannelData is padded */
+    bool stream;            /* over TCP or TLS: nothing is retransmitted, ChannelData is padded.
+                               What is received is then whole frames (tw_stun_frame). */
+    bool tcp;               /* relay TCP (RFC 6062); needs stream */
+    bool mobility;          /* ask for a ticket (RFC 8016), so that tw_turn_move() works */
     const char *username, *password; /* NULL: the server asks for none */
     const char *realm, *nonce;       /* known already: saves a round trip; NULL: learn them */
     unsigned families;      /* TW_TURN_V4 (0 too), TW_TURN_V6, or both */
@@ -56,6 +59,9 @@ enum tw_turn_event_type {
     TW_TURN_DATA,      /* data from peer: a view, valid until the next call that is not a poll */
     TW_TURN_ICMP,      /* data sent to peer met an ICMP error (RFC 8656 §11.6) */
     TW_TURN_LOST,      /* the allocation is gone (server restarted, or does not answer): code, why */
+    TW_TURN_CONNECTED, /* a TCP connection to peer stands: bind `connection` (RFC 6062) */
+    TW_TURN_ATTEMPT,   /* a peer has connected: bind `connection` within 30 s to take it */
+    TW_TURN_MOVED,     /* the server sends to the new socket now; mapped is the new address */
     TW_TURN_CLOSED,    /* after tw_turn_close() */
 };
 
@@ -68,6 +74,8 @@ struct tw_turn_event {
     uint32_t lifetime;         /* seconds */
     bool has_token;
     uint8_t token[TW_TURN_TOKEN];
+    bool mobile;               /* ALLOCATED: the server gave a ticket */
+    uint32_t connection;       /* CONNECTION-ID */
     unsigned code;             /* the server's error code; 0: no answer */
     const char *why;           /* static */
     struct tw_bytes data;
@@ -105,6 +113,15 @@ TW_API void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer);
 TW_API TW_NODISCARD int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer,
                                      struct tw_bytes data, uint8_t tos, uint8_t flags);
 
+/* Asks the server for a TCP connection to peer (RFC 6062 §4.3): CONNECTED or REFUSED. Errors as for
+ * tw_turn_permit(); TW_ESTATE when the allocation is not one of TCP. */
+TW_API TW_NODISCARD int tw_turn_connect(struct tw_turn *t, tw_time now, const struct tw_addr *peer);
+
+/* Moves the allocation to another socket of ours, on a new address or over another connection
+ * (RFC 8016): asks over the new one while the old one goes on; with MOVED everything has gone over.
+ * When it fails, the old one stays: REFUSED with no peer. TW_ESTATE: no ticket, or not the time. */
+TW_API TW_NODISCARD int tw_turn_move(struct tw_turn *t, tw_time now, uint32_t sock);
+
 /* Gives the allocation back (Refresh with lifetime 0). CLOSED comes when the server has answered
  * or has not for a while; at once when there was no allocation. */
 TW_API void tw_turn_close(struct tw_turn *t, tw_time now);
@@ -119,6 +136,28 @@ TW_API void tw_turn_tick(struct tw_turn *t, tw_time now);
 TW_API bool tw_turn_poll_tx(struct tw_turn *t, struct tw_datagram *ret_out);
 TW_API bool tw_turn_poll_event(struct tw_turn *t, struct tw_turn_event *ret_event);
 TW_API tw_time tw_turn_deadline(const struct tw_turn *t);
+
+/* --- the client's data connection (RFC 6062 §4.4, §5.4) ------------------------------------- */
+
+/* Binds a TCP or TLS connection that the caller has made to the server to a `connection` of
+ * CONNECTED or ATTEMPT. Once it is open, all bytes on it are the peer's. */
+struct tw_turn_conn;
+
+enum tw_turn_conn_state { TW_TURN_CONN_BINDING, TW_TURN_CONN_OPEN, TW_TURN_CONN_FAILED };
+
+/* Takes credentials from the allocation's client, which may go before it. TW_ENOMEM. */
+TW_API TW_NODISCARD int tw_turn_conn_new(const struct tw_turn *t, tw_time now, uint32_t connection,
+                                         struct tw_turn_conn **ret_conn);
+TW_API void tw_turn_conn_free(struct tw_turn_conn *c);
+/* Bytes from the server. *ret_used: how many were ours; the rest, once OPEN, is the peer's; when
+ * still BINDING, offer them again with more behind. TW_EMALFORMED: this is no TURN server. */
+TW_API TW_NODISCARD int tw_turn_conn_recv(struct tw_turn_conn *c, tw_time now, struct tw_bytes in,
+                                          size_t *ret_used);
+/* What to send, until false. A view, valid until the next call. */
+TW_API bool tw_turn_conn_poll_tx(struct tw_turn_conn *c, struct tw_bytes *ret_out);
+/* *ret_code: why FAILED, 0: no answer by then. Tick by calling it: it looks at the time. */
+TW_API enum tw_turn_conn_state tw_turn_conn_state(struct tw_turn_conn *c, tw_time now,
+                                                  unsigned *ret_code);
 
 TW_C_END
 

@@ -5,15 +5,20 @@
 
 /* --- allocations by 5-tuple --------------------------------------------------------------- */
 
-static bool is_from(const struct alloc *a, const struct tw_datagram *in)
+bool relay_on_path(const struct path *p, const struct tw_datagram *in)
 {
-    return a->listener == in->sock && tw_addr_eq(&a->client, &in->src) &&
-           tw_addr_eq(&a->local, &in->dst);
+    return p->listener == in->sock && tw_addr_eq(&p->client, &in->src) &&
+           tw_addr_eq(&p->local, &in->dst);
+}
+
+struct path relay_path(const struct tw_relay *r, const struct tw_datagram *in)
+{
+    return (struct path){ in->src, in->dst, in->sock, r->from_worker };
 }
 
 static bool eq_client(const void *item, const void *key)
 {
-    return is_from(item, key);
+    return relay_on_path(&((const struct alloc *)item)->path, key);
 }
 
 uint32_t relay_hash_addr(const struct tw_relay *r, const struct tw_addr *a)
@@ -23,7 +28,7 @@ uint32_t relay_hash_addr(const struct tw_relay *r, const struct tw_addr *a)
 
 struct alloc *relay_find(struct tw_relay *r, const struct tw_datagram *in)
 {
-    if (r->last && is_from(r->last, in))
+    if (r->last && relay_on_path(&r->last->path, in))
         return r->last;
     struct alloc *a = tw_map_get(&r->by_client, relay_hash_addr(r, &in->src), eq_client, in);
     if (a)
@@ -39,10 +44,7 @@ struct alloc *relay_alloc_new(struct tw_relay *r, const struct tw_datagram *in)
     struct alloc *a = calloc(1, sizeof(*a));
     if (!a)
         return NULL;
-    a->client = in->src;
-    a->local = in->dst;
-    a->listener = in->sock;
-    a->home = r->from_worker;
+    a->path = relay_path(r, in);
     a->hash = relay_hash_addr(r, &in->src);
     if (tw_map_put(&r->by_client, a->hash, a)) {
         free(a);
@@ -59,25 +61,24 @@ void relay_release(struct tw_relay *r, struct alloc *a, const char *why)
     if (r->env.trace.emit)
         tw_trace(&r->env.trace, r->now, TW_DEBUG,
                  "allocation of %s ended (%s): %llu packets up, %llu down",
-                 tw_addr_format(&a->client, client), why, (unsigned long long)a->up_packets,
+                 tw_addr_format(&a->path.client, client), why, (unsigned long long)a->up_packets,
                  (unsigned long long)a->down_packets);
     for (int f = 0; f < FAMILIES; f++)
         if (a->rs[f])
             relay_sock_free(r, a->rs[f]);
     if (a->pending_reservation)
         relay_reservation_free(r, a->pending_reservation, false);
+    while (a->connections)
+        relay_connection_free(r, a->connections);
+    if (a->mobile) {
+        relay_forget_move(r, a);
+        tw_map_del(&r->by_ticket, a->ticket_serial, a);
+    }
     if (a->quota)
         tw_relay_quota_give(r->shared, a->quota);
     if (a->state == ALLOC_LIVE)
         r->stats.allocations_ended++;
-    if (a->home != r->worker) {
-        struct tw_datagram *d = relay_handover(r, TW_RELAY_HANDOVER_GONE, a->home);
-        if (d) {
-            d->sock = a->listener;
-            d->src = a->client;
-            d->dst = a->local;
-        }
-    }
+    relay_foreign_gone(r, &a->path);
     tw_timers_set(&r->alloc_timers, &a->timer, TW_NEVER);
     tw_map_del(&r->by_client, a->hash, a);
     if (r->last == a)
@@ -119,42 +120,62 @@ static int free_place(struct tw_relay *r, uint32_t *ret)
     return 0;
 }
 
-static void set_port(struct rsock *rs, uint16_t port)
+static struct rsock *sock_new(struct tw_relay *r)
 {
-    rs->addr.port = port;
-    rs->told.port = port;
+    uint32_t place;
+    struct rsock *rs = free_place(r, &place) ? NULL : calloc(1, sizeof(*rs));
+    if (!rs)
+        return NULL;
+    rs->id = TW_RELAY_FIRST_SOCK + place;
+    r->socks[place] = rs;
+    return rs;
 }
 
 /* An rsock for a port that this worker has already taken. NULL: no memory, port given back. */
 struct rsock *relay_sock_new(struct tw_relay *r, uint32_t relay, uint16_t port)
 {
-    uint32_t place;
-    struct rsock *rs = free_place(r, &place) ? NULL : calloc(1, sizeof(*rs));
+    struct rsock *rs = sock_new(r);
     if (!rs) {
         tw_relay_port_give(r->shared, relay, port);
         return NULL;
     }
-    rs->id = TW_RELAY_FIRST_SOCK + place;
     rs->relay = (uint8_t)relay;
     rs->addr = r->shared->ports[relay].ip;
     rs->told = r->shared->ports[relay].told;
-    set_port(rs, port);
-    r->socks[place] = rs;
+    rs->addr.port = rs->told.port = port;
+    return rs;
+}
+
+/* A connection of a TCP relayed address. NULL: no memory. */
+struct rsock *relay_sock_new_connection(struct tw_relay *r, const struct rsock *from,
+                                        struct connection *c)
+{
+    struct rsock *rs = sock_new(r);
+    if (!rs)
+        return NULL;
+    rs->relay = from->relay;
+    rs->addr = from->addr;
+    rs->told = from->told;
+    rs->tcp = rs->connection = true;
+    rs->conn = c;
     return rs;
 }
 
 void relay_sock_free(struct tw_relay *r, struct rsock *rs)
 {
     uint32_t place = rs->id - TW_RELAY_FIRST_SOCK;
+    rs->owner = NULL;
     if (rs->asked) { /* tw_relay_opened() will finish it */
-        rs->owner = NULL;
+        rs->given_up = true;
         return;
     }
     if (rs->open) {
-        tw_map_del(&r->by_relayed, rs->hash, rs);
+        if (!rs->connection)
+            tw_map_del(&r->by_relayed, rs->hash, rs);
         relay_event(r, TW_RELAY_CLOSE)->sock = rs->id;
     }
-    tw_relay_port_give(r->shared, rs->relay, rs->addr.port);
+    if (!rs->connection)
+        tw_relay_port_give(r->shared, rs->relay, rs->addr.port);
     r->socks[place] = NULL;
     if (place < r->sock_free)
         r->sock_free = place;
@@ -164,6 +185,10 @@ void relay_sock_free(struct tw_relay *r, struct rsock *rs)
 /* The runtime has bound it. False: no room in the table. */
 bool relay_sock_open(struct tw_relay *r, struct rsock *rs)
 {
+    if (rs->connection) {
+        rs->open = true;
+        return true;
+    }
     rs->hash = relay_hash_addr(r, &rs->told);
     if (tw_map_put(&r->by_relayed, rs->hash, rs)) {
         relay_event(r, TW_RELAY_CLOSE)->sock = rs->id;

@@ -1,9 +1,10 @@
 /* Allocate (RFC 8656 §7.2): decode into a wish, judge it, open sockets, answer when they are. */
 #include "relay/internal.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 
-enum { PROTOCOL_UDP = 17 };
+enum { PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 
 /* What an Allocate asks for. */
 struct wish {
@@ -12,6 +13,7 @@ struct wish {
     bool draft;       /* asked for with the draft's attribute */
     bool even, pair;
     bool has_token;
+    bool tcp, mobile;
     const uint8_t *token;
     uint32_t lifetime;
 };
@@ -23,17 +25,34 @@ static bool family_bit(uint8_t value, uint8_t *ret_bit)
 }
 
 /* 0, or the error code. */
-static unsigned read_wish(const struct tw_relay *r, const struct tw_stun_msg *m, struct wish *w)
+static unsigned read_transport(const struct tw_relay *r, const struct tw_datagram *in,
+                               const struct tw_stun_msg *m, struct wish *w)
 {
-    uint8_t transport, family, even = 0;
+    uint8_t transport;
+    if (!tw_stun_get_u8(m, TW_STUN_A_REQUESTED_TRANSPORT, &transport))
+        return TW_STUN_CODE_BAD_REQUEST;
+    w->tcp = transport == PROTOCOL_TCP;
+    if (w->tcp ? r->cfg->no_tcp_relay : transport != PROTOCOL_UDP || r->cfg->no_udp_relay)
+        return TW_STUN_CODE_UNSUPPORTED_TRANSPORT;
+    /* RFC 6062 §5.1: over TCP or TLS only, and without what is about datagrams and pairs of ports. */
+    if (w->tcp && (!is_stream(in->sock) || tw_stun_has(m, TW_STUN_A_EVEN_PORT) ||
+                   tw_stun_has(m, TW_STUN_A_DONT_FRAGMENT) ||
+                   tw_stun_has(m, TW_STUN_A_RESERVATION_TOKEN)))
+        return TW_STUN_CODE_BAD_REQUEST;
+    return 0;
+}
+
+static unsigned read_wish(const struct tw_relay *r, const struct tw_datagram *in,
+                          const struct tw_stun_msg *m, struct wish *w)
+{
+    uint8_t family, even = 0;
     bool has_family = tw_stun_get_u8(m, TW_STUN_A_REQUESTED_ADDRESS_FAMILY, &family);
     bool has_even = tw_stun_get_u8(m, TW_STUN_A_EVEN_PORT, &even);
     *w = (struct wish){ .families = 1 << V4 };
 
-    if (!tw_stun_get_u8(m, TW_STUN_A_REQUESTED_TRANSPORT, &transport))
-        return TW_STUN_CODE_BAD_REQUEST;
-    if (transport != PROTOCOL_UDP)
-        return TW_STUN_CODE_UNSUPPORTED_TRANSPORT;
+    unsigned code = read_transport(r, in, m, w);
+    if (code)
+        return code;
     w->has_token = tw_stun_has(m, TW_STUN_A_RESERVATION_TOKEN);
     w->token = tw_stun_get(m, TW_STUN_A_RESERVATION_TOKEN).p;
     /* coturn's clients use the number the attribute had before RFC 8656. */
@@ -55,7 +74,10 @@ static unsigned read_wish(const struct tw_relay *r, const struct tw_stun_msg *m,
         w->families = 1 << V4 | 1 << V6;
     }
     /* RFC 8016 §3.1: mobility is asked for with an empty ticket. */
-    if (tw_stun_has(m, TW_STUN_A_MOBILITY_TICKET))
+    w->mobile = tw_stun_has(m, TW_STUN_A_MOBILITY_TICKET);
+    if (w->mobile && tw_stun_get(m, TW_STUN_A_MOBILITY_TICKET).n)
+        return TW_STUN_CODE_BAD_REQUEST;
+    if (w->mobile && !r->cfg->mobility)
         return TW_STUN_CODE_MOBILITY_FORBIDDEN;
 
     w->lifetime = r->cfg->default_lifetime;
@@ -70,12 +92,19 @@ static void ask_open(struct tw_relay *r, struct rsock *rs)
     struct tw_relay_event *ev = relay_event(r, TW_RELAY_OPEN);
     ev->sock = rs->id;
     ev->addr = rs->addr;
+    ev->tcp = rs->tcp;
     rs->asked = true;
 }
 
-/* A port of one family, on the relay addresses in turn from a random one. NULL: none free. */
-static struct rsock *take_sock(struct tw_relay *r, int family, enum port_want want)
+static uint8_t port_mark(const struct tw_relay *r, bool tcp)
 {
+    return (uint8_t)((r->worker + 1) | (tcp ? PORT_TCP : 0));
+}
+
+/* A port of one family, on the relay addresses in turn from a random one. NULL: none free. */
+static struct rsock *take_sock(struct tw_relay *r, int family, enum port_want want, bool tcp)
+{
+    uint8_t mark = port_mark(r, tcp);
     const struct tw_relay_config *cfg = r->cfg;
     uint32_t start;
     r->env.rng.fill(r->env.rng.ctx, &start, sizeof(start));
@@ -83,10 +112,13 @@ static struct rsock *take_sock(struct tw_relay *r, int family, enum port_want wa
         uint32_t i = (start % r->shared->relay_n + k) % r->shared->relay_n;
         if (family_index(&r->shared->ports[i].ip) != family)
             continue;
-        uint16_t port = tw_relay_port_take(r->shared, i, r->worker, want, cfg->min_port,
-                                           cfg->max_port, &r->env.rng);
+        uint16_t port = tw_relay_port_take(r->shared, i, mark, want, cfg->min_port, cfg->max_port,
+                                           &r->env.rng);
+        struct rsock *rs = port ? relay_sock_new(r, i, port) : NULL;
+        if (rs)
+            rs->tcp = tcp;
         if (port)
-            return relay_sock_new(r, i, port);
+            return rs;
     }
     return NULL;
 }
@@ -125,7 +157,7 @@ static unsigned start_family(struct tw_relay *r, struct alloc *a, int family, co
     if (!have_family(r, family))
         return TW_STUN_CODE_FAMILY_NOT_SUPPORTED;
     enum port_want want = w->pair ? PORT_PAIR : w->even ? PORT_EVEN : PORT_ANY;
-    struct rsock *rs = take_sock(r, family, want);
+    struct rsock *rs = take_sock(r, family, want, w->tcp);
     if (!rs)
         return TW_STUN_CODE_INSUFFICIENT_CAPACITY;
     rs->owner = a;
@@ -187,16 +219,20 @@ void relay_allocate(struct tw_relay *r, const struct tw_datagram *in, const stru
             relay_allocate_answer(r, a, auth);
         return;
     }
-    unsigned code = read_wish(r, m, &w);
+    unsigned code = read_wish(r, in, m, &w);
     if (!code && r->cfg->alternate.family && r->cfg->alternate.family == in->src.family)
         code = TW_STUN_CODE_TRY_ALTERNATE;
+    if (!code && r->cfg->draining)
+        code = TW_STUN_CODE_INSUFFICIENT_CAPACITY;
     if (code) {
         relay_error(r, in, m, auth, code);
         return;
     }
-    struct quota *q = tw_relay_quota_take(r->shared, auth->user, r->cfg->user_quota,
+    struct quota *q = tw_relay_quota_take(r->shared, auth->user,
+                                          auth->quota ? auth->quota : r->cfg->user_quota,
                                           r->cfg->total_quota);
     if (!q) {
+        r->stats.quota_refused++;
         relay_error(r, in, m, auth, TW_STUN_CODE_QUOTA_REACHED);
         return;
     }
@@ -210,9 +246,12 @@ void relay_allocate(struct tw_relay *r, const struct tw_datagram *in, const stru
     a->user = auth->user;
     a->lifetime = w.lifetime;
     a->draft_families = w.draft;
+    a->tcp = w.tcp;
+    a->asked = (uint16_t)m->raw.n;
     memcpy(a->tid, m->tid, TW_STUN_TID);
     a->pending_auth = malloc(sizeof(*auth));
-    code = a->pending_auth ? start(r, a, &w) : TW_STUN_CODE_INSUFFICIENT_CAPACITY;
+    code = a->pending_auth && (!w.mobile || relay_ticket_serial(r, a))
+               ? start(r, a, &w) : TW_STUN_CODE_INSUFFICIENT_CAPACITY;
     if (code) {
         relay_error(r, in, m, auth, code);
         relay_release(r, a, "refused");
@@ -246,6 +285,7 @@ static void go_live(struct tw_relay *r, struct alloc *a)
     char client[TW_ADDR_STRLEN], relayed[TW_ADDR_STRLEN];
     const struct rsock *rs = a->rs[V4] ? a->rs[V4] : a->rs[V6];
     a->state = ALLOC_LIVE;
+    sodium_memzero(a->pending_auth, sizeof(*a->pending_auth));
     free(a->pending_auth);
     a->pending_auth = NULL;
     keep_reservation(r, a);
@@ -254,7 +294,7 @@ static void go_live(struct tw_relay *r, struct alloc *a)
     r->stats.allocations_made++;
     if (r->env.trace.emit)
         tw_trace(&r->env.trace, r->now, TW_DEBUG, "allocation of %s: %s for %u s",
-                 tw_addr_format(&a->client, client), tw_addr_format(&rs->told, relayed),
+                 tw_addr_format(&a->path.client, client), tw_addr_format(&rs->told, relayed),
                  (unsigned)a->lifetime);
 }
 
@@ -276,18 +316,21 @@ void relay_allocate_answer(struct tw_relay *r, struct alloc *a, const struct aut
         go_live(r, a);
     if (!relay_reply_begin(r, &p, TW_STUN_SUCCESS, TW_STUN_ALLOCATE, a->tid, &signer))
         return;
+    p.asked = auth->key.n ? 0 : a->asked;
     for (int f = 0; f < FAMILIES; f++)
         if (a->rs[f])
             tw_stun_add_addr(&p.e, TW_STUN_A_XOR_RELAYED_ADDRESS, &a->rs[f]->told);
     tw_stun_add_u32(&p.e, TW_STUN_A_LIFETIME, tw_time_sec_left(r->now, a->timer.at));
     if (a->has_token)
         tw_stun_add(&p.e, TW_STUN_A_RESERVATION_TOKEN, tw_bytes(a->token, sizeof(a->token)));
-    tw_stun_add_addr(&p.e, TW_STUN_A_XOR_MAPPED_ADDRESS, &a->client);
+    tw_stun_add_addr(&p.e, TW_STUN_A_XOR_MAPPED_ADDRESS, &a->path.client);
+    if (a->mobile)
+        relay_add_ticket(r, &p.e, a);
     if (a->family_error)
         add_family_error(&p.e, a);
     if (r->cfg->software)
         tw_stun_add(&p.e, TW_STUN_A_SOFTWARE, tw_bytes_str(r->cfg->software));
-    relay_reply_send(r, &p, a->listener, &a->local, &a->client);
+    relay_reply_send(r, &p, a->path.listener, &a->path.local, &a->path.client);
 }
 
 static void refuse(struct tw_relay *r, struct alloc *a)
@@ -297,7 +340,7 @@ static void refuse(struct tw_relay *r, struct alloc *a)
         unsigned code = TW_STUN_CODE_INSUFFICIENT_CAPACITY;
         tw_stun_add_error(&p.e, code, tw_bytes_str(tw_stun_reason(code)));
         r->stats.errors_sent++;
-        relay_reply_send(r, &p, a->listener, &a->local, &a->client);
+        relay_reply_send(r, &p, a->path.listener, &a->path.local, &a->path.client);
     }
     relay_release(r, a, "no port could be opened");
 }
@@ -309,8 +352,8 @@ static bool try_again(struct tw_relay *r, struct alloc *a, struct rsock *rs)
     if (a->pending_reservation || ++rs->tries >= OPEN_TRIES || !relay_events_free(r, 1))
         return false;
     enum port_want want = rs->addr.port % 2 == 0 ? PORT_EVEN : PORT_ANY;
-    uint16_t port = tw_relay_port_take(r->shared, rs->relay, r->worker, want, cfg->min_port,
-                                       cfg->max_port, &r->env.rng);
+    uint16_t port = tw_relay_port_take(r->shared, rs->relay, port_mark(r, rs->tcp), want,
+                                       cfg->min_port, cfg->max_port, &r->env.rng);
     if (!port)
         return false;
     tw_relay_port_give(r->shared, rs->relay, rs->addr.port);
@@ -329,11 +372,15 @@ void tw_relay_opened(struct tw_relay *r, tw_time now, uint32_t sock, int error)
     rs->asked = false;
     if (!error && !relay_sock_open(r, rs))
         error = TW_ENOMEM;
-    struct alloc *a = rs->owner;
-    if (!a) { /* given up while the runtime was opening it */
+    if (rs->given_up) {
         relay_sock_free(r, rs);
         return;
     }
+    if (rs->connection) {
+        relay_connection_opened(r, rs->conn, error);
+        return;
+    }
+    struct alloc *a = rs->owner;
     if (error) {
         if (error != TW_EADDRINUSE || !try_again(r, a, rs))
             refuse(r, a);

@@ -18,35 +18,43 @@ static const uint8_t algorithms[] = { 0, TW_STUN_ALGO_SHA256, 0, 0, 0, TW_STUN_A
 static void nonce_mac(const struct tw_relay *r, uint32_t expiry, const struct tw_datagram *in,
                       uint8_t mac[NONCE_MAC])
 {
-    uint8_t msg[1 + 4 + 1 + 16 + 2], out[crypto_shorthash_siphashx24_BYTES];
+    uint8_t msg[1 + 4 + 1 + 16 + 2] = { 0 }, out[crypto_shorthash_siphashx24_BYTES];
     msg[0] = NONCE_BOUND_TO_ADDRESS;
     tw_put_u32(msg + 1, expiry);
     msg[5] = in->src.family;
     memcpy(msg + 6, in->src.ip, 16);
-    tw_put_u16(msg + 22, in->src.port);
-    crypto_shorthash_siphashx24(out, msg, sizeof(msg), r->shared->nonce_key.k);
+    /* A connection proves its address by itself. A client's data connections (RFC 6062) come from
+     * other ports, and may use the nonce they know. */
+    tw_put_u16(msg + 22, is_connection(in->sock) ? 0 : in->src.port);
+    crypto_shorthash_siphashx24(out, msg, sizeof(msg), r->shared->keys.nonce.k);
     memcpy(mac, out, NONCE_MAC);
 }
 
 static bool offers_sha256(const struct tw_relay *r)
 {
-    return tw_relay_users_sha256(r->cfg->users);
+    return r->cfg->users && tw_relay_users_sha256(r->cfg->users);
 }
 
-static void nonce_make(const struct tw_relay *r, const struct tw_datagram *in,
-                       char nonce[NONCE_LEN + 1])
+static uint32_t features_on_offer(const struct tw_relay *r)
 {
+    return (r->cfg->users && tw_relay_users_anonymity(r->cfg->users) ? TW_STUN_FEATURE_ANONYMITY : 0) |
+           (offers_sha256(r) ? TW_STUN_FEATURE_ALGORITHMS : 0);
+}
+
+void relay_add_nonce(struct tw_relay *r, struct tw_stun_enc *e, const struct tw_datagram *in)
+{
+    char nonce[NONCE_LEN + 1];
     uint8_t body[NONCE_BODY];
-    uint32_t features = TW_STUN_FEATURE_ANONYMITY | (offers_sha256(r) ? TW_STUN_FEATURE_ALGORITHMS : 0);
     tw_put_u32(body, (uint32_t)(r->now / TW_SEC) + r->cfg->nonce_lifetime);
     nonce_mac(r, tw_get_u32(body), in, body + 4);
-    tw_stun_nonce_prefix(features, nonce);
+    tw_stun_nonce_prefix(features_on_offer(r), nonce);
     sodium_bin2base64(nonce + TW_STUN_NONCE_COOKIE_LEN, NONCE_TEXT + 1, body, sizeof(body),
                       sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
+    tw_stun_add(e, TW_STUN_A_NONCE, tw_bytes(nonce, NONCE_LEN));
 }
 
-static bool nonce_fresh(const struct tw_relay *r, const struct tw_datagram *in,
-                        struct tw_bytes nonce)
+bool relay_nonce_fresh(const struct tw_relay *r, const struct tw_datagram *in,
+                       struct tw_bytes nonce)
 {
     uint8_t body[NONCE_BODY], mac[NONCE_MAC];
     size_t n;
@@ -66,13 +74,12 @@ static void challenge(struct tw_relay *r, const struct tw_datagram *in, const st
                       unsigned code)
 {
     struct reply p;
-    char nonce[NONCE_LEN + 1];
     if (!relay_reply_begin(r, &p, TW_STUN_ERROR, m->method, m->tid, NULL))
         return;
-    nonce_make(r, in, nonce);
+    p.asked = m->raw.n;
     tw_stun_add_error(&p.e, code, tw_bytes(NULL, 0));
     tw_stun_add(&p.e, TW_STUN_A_REALM, tw_bytes_str(r->cfg->users->realm));
-    tw_stun_add(&p.e, TW_STUN_A_NONCE, tw_bytes(nonce, NONCE_LEN));
+    relay_add_nonce(r, &p.e, in);
     if (offers_sha256(r))
         tw_stun_add(&p.e, TW_STUN_A_PASSWORD_ALGORITHMS, tw_bytes(algorithms, sizeof(algorithms)));
     r->stats.challenges_sent++;
@@ -97,11 +104,69 @@ static unsigned chosen_algorithm(const struct tw_relay *r, const struct tw_stun_
     return algo == TW_STUN_ALGO_MD5 || algo == TW_STUN_ALGO_SHA256 ? algo : 0;
 }
 
+/* A request is signed by a user that is known, or under a time-limited name by whoever was given its
+ * password. */
+struct claim {
+    const struct tw_stun_msg *m;
+    enum tw_stun_algorithm algo;
+    struct tw_bytes id; /* what quotas and bans go by */
+    uint32_t quota;
+};
+
+static bool is_signed_with(const struct claim *c, const struct tw_stun_key *key)
+{
+    struct tw_bytes k = tw_bytes(key->k, key->n);
+    return tw_stun_has(c->m, TW_STUN_A_MESSAGE_INTEGRITY_SHA256) ? tw_stun_verify_sha256(c->m, k)
+                                                                 : tw_stun_verify(c->m, k);
+}
+
+static bool signed_by_secret(const struct tw_relay *r, const struct claim *c,
+                             struct tw_stun_key *ret_key)
+{
+    const struct tw_relay_users *u = r->cfg->users;
+    struct tw_bytes name = tw_stun_get(c->m, TW_STUN_A_USERNAME);
+    for (uint32_t i = 0; i < u->secret_n; i++)
+        if (!tw_relay_users_timed_key(u, i, name, c->algo, ret_key) && is_signed_with(c, ret_key))
+            return true;
+    return false;
+}
+
 static const struct user *find_user(const struct tw_relay *r, const struct tw_stun_msg *m)
 {
     if (tw_stun_has(m, TW_STUN_A_USERHASH))
         return tw_relay_users_by_hash(r->cfg->users, tw_stun_get(m, TW_STUN_A_USERHASH));
     return tw_relay_users_by_name(r->cfg->users, tw_stun_get(m, TW_STUN_A_USERNAME));
+}
+
+/* Whose signature this is; false: nobody's. */
+static bool identify(struct tw_relay *r, struct claim *c, struct tw_stun_key *ret_key)
+{
+    static const struct user nobody = { .md5.n = 16, .sha256.n = 32 };
+    const struct tw_relay_users *u = r->cfg->users;
+    const struct user *user = find_user(r, c->m);
+    int64_t unix_now = r->now / TW_SEC + r->cfg->unix_offset;
+    bool timed = !user && tw_relay_users_timed(u, tw_stun_get(c->m, TW_STUN_A_USERNAME), unix_now,
+                                               &c->id);
+    bool right;
+    if (timed) {
+        right = signed_by_secret(r, c, ret_key);
+    } else {
+        /* An unknown user is checked against a key nobody has, so that both cost the same time. */
+        const struct user *of = user ? user : &nobody;
+        *ret_key = c->algo == TW_STUN_ALGO_SHA256 ? of->sha256 : of->md5;
+        right = is_signed_with(c, ret_key) && user;
+        c->id = tw_bytes_str(user ? user->name : "");
+        c->quota = of->quota;
+    }
+    if (!timed && !user)
+        r->stats.auth_unknown_user++;
+    else if (!right)
+        r->stats.auth_wrong_key++;
+    else if (!tw_relay_users_banned(u, c->id))
+        return true;
+    else
+        r->stats.auth_unknown_user++;
+    return false;
 }
 
 static bool complete(const struct tw_stun_msg *m)
@@ -128,24 +193,19 @@ bool relay_authenticate(struct tw_relay *r, const struct tw_datagram *in,
         return false;
     }
     /* The cheap MAC of the nonce is judged before the costly one of the message. */
-    if (!nonce_fresh(r, in, tw_stun_get(m, TW_STUN_A_NONCE))) {
+    if (!relay_nonce_fresh(r, in, tw_stun_get(m, TW_STUN_A_NONCE))) {
+        r->stats.auth_stale++;
         challenge(r, in, m, TW_STUN_CODE_STALE_NONCE);
         return false;
     }
-    /* An unknown user is checked against a key nobody has, so that both cost the same time. */
-    static const struct user nobody = { .md5.n = 16, .sha256.n = 32 };
-    const struct user *known = find_user(r, m);
-    const struct user *user = known ? known : &nobody;
-    const struct tw_stun_key *key = algo == TW_STUN_ALGO_SHA256 ? &user->sha256 : &user->md5;
-    struct tw_bytes k = tw_bytes(key->k, key->n);
-    bool right = sha256 ? tw_stun_verify_sha256(m, k) : tw_stun_verify(m, k);
-    if (!known || !right) {
-        r->stats.auth_failures++;
+    struct claim claim = { .m = m, .algo = (enum tw_stun_algorithm)algo };
+    if (!identify(r, &claim, &ret_auth->key)) {
+        sodium_memzero(&ret_auth->key, sizeof(ret_auth->key));
         challenge(r, in, m, TW_STUN_CODE_UNAUTHENTICATED);
         return false;
     }
-    ret_auth->key = *key;
     ret_auth->sha256 = sha256;
-    ret_auth->user = tw_relay_user_id(r->shared, user->name);
+    ret_auth->user = tw_relay_user_id(r->shared, claim.id);
+    ret_auth->quota = claim.quota;
     return true;
 }

@@ -4,6 +4,7 @@
 
 enum {
     CHANNEL_HEADER = 4,
+    PIECE_IOVS = 3,    /* header, data, padding */
     RUN_BYTES = 65000, /* a run, headers and all, must fit one IP packet's worth of length */
 };
 
@@ -19,6 +20,8 @@ static bool hop(struct tw_relay *r, const struct tw_datagram *in, uint8_t *ret_t
 
 /* --- runs --------------------------------------------------------------------------------- */
 
+static const uint8_t padding[3];
+
 /* Who a piece is for; constant for all pieces with the same key within one call. */
 struct route {
     const void *key;
@@ -30,12 +33,12 @@ struct route {
 static bool can_grow(const struct tw_relay *r, const void *key, size_t piece)
 {
     return r->run && r->run_key == key && piece <= r->run_piece && piece > 0 &&
-           r->run_bytes + piece <= RUN_BYTES && IOV_MAX_OUT - r->iov_n >= 2;
+           r->run_bytes + piece <= RUN_BYTES && IOV_MAX_OUT - r->iov_n >= PIECE_IOVS;
 }
 
 static struct tw_datagram *new_run(struct tw_relay *r, const struct route *to, size_t piece)
 {
-    if (IOV_MAX_OUT - r->iov_n < 2) {
+    if (IOV_MAX_OUT - r->iov_n < PIECE_IOVS) {
         r->stats.drop_full++;
         return NULL;
     }
@@ -102,7 +105,9 @@ static const uint8_t *channel_header(struct tw_relay *r, uint16_t number, size_t
 static void channel_down(struct tw_relay *r, struct alloc *a, const struct channel *c,
                          const struct route *to, struct tw_bytes data)
 {
-    size_t piece = CHANNEL_HEADER + data.n;
+    /* RFC 8656 §12.5: padded in a stream. */
+    size_t pad = is_stream(to->sock) ? -data.n & 3 : 0;
+    size_t piece = CHANNEL_HEADER + data.n + pad;
     struct tw_datagram *d = piece_for(r, to, piece);
     const uint8_t *h = d ? channel_header(r, c->number, data.n) : NULL;
     if (!h)
@@ -110,6 +115,8 @@ static void channel_down(struct tw_relay *r, struct alloc *a, const struct chann
     relay_iov(r, d, h, CHANNEL_HEADER);
     if (data.n)
         relay_iov(r, d, data.p, data.n);
+    if (pad)
+        relay_iov(r, d, padding, pad);
     close_if_short(r, piece);
     count_down(r, a, data.n);
 }
@@ -119,7 +126,6 @@ void relay_data_indication(struct tw_relay *r, struct alloc *a, const struct tw_
                            struct tw_bytes icmp, const struct tw_datagram *in, struct tw_bytes data)
 {
     enum { HEAD = TW_STUN_HEADER + 24 + 12 + 4 };
-    static const uint8_t padding[3];
     uint8_t tid[TW_STUN_TID];
     struct tw_stun_enc e;
     uint8_t *head = relay_scratch(r, HEAD);
@@ -137,7 +143,7 @@ void relay_data_indication(struct tw_relay *r, struct alloc *a, const struct tw_
         tw_wr_u16(&e.w, (uint16_t)data.n);
         pad = -data.n & 3;
     }
-    struct tw_datagram *d = relay_tx(r, a->listener, &a->local, &a->client);
+    struct tw_datagram *d = relay_tx(r, a->path.listener, &a->path.local, &a->path.client);
     if (e.w.error || !d || IOV_MAX_OUT - r->iov_n < 3)
         return;
     tw_put_u16(head + 2, (uint16_t)(e.w.n - TW_STUN_HEADER + data.n + pad));
@@ -163,6 +169,28 @@ static struct channel *channel_of_peer(struct tw_relay *r, struct alloc *a,
     return c->until > r->now ? c : NULL;
 }
 
+/* Relayed addresses of the server that we take over from are reached through the kernel. */
+static bool of_elder(const struct tw_relay *r, const struct tw_addr *peer)
+{
+    int own = relay_own_index(r, peer);
+    return own >= 0 &&
+           tw_relay_port_mark(r->shared, (uint32_t)own, peer->port) == PORT_OF_ELDER;
+}
+
+/* Whether n more bytes are within what the allocation, and all together, may use. */
+static bool within_rate(struct tw_relay *r, struct tw_bucket *of_alloc, struct tw_bucket *of_all,
+                        size_t n)
+{
+    const struct tw_relay_config *cfg = r->cfg;
+    if ((!cfg->max_bps ||
+         tw_bucket_take(of_alloc, r->now, tw_bucket_cost(n, cfg->max_bps), TW_SEC)) &&
+        (!cfg->total_bps ||
+         tw_bucket_take(of_all, r->now, tw_bucket_cost(n, cfg->total_bps), TW_SEC)))
+        return true;
+    r->stats.drop_bandwidth++;
+    return false;
+}
+
 static bool peer_may_send(struct tw_relay *r, const struct alloc *a, const struct channel *c,
                           const struct tw_addr *peer, bool inside)
 {
@@ -173,7 +201,7 @@ static bool peer_may_send(struct tw_relay *r, const struct alloc *a, const struc
     }
     /* A permission for another relayed address of this server is none for the host itself. */
     enum own_peer own = c ? (enum own_peer)c->own : relay_own_peer(r, peer);
-    if (own == PEER_OWN && !inside) {
+    if (own == PEER_OWN && !inside && !of_elder(r, peer)) {
         r->stats.drop_policy++;
         return false;
     }
@@ -195,18 +223,21 @@ void relay_from_peer(struct tw_relay *r, struct rsock *rs, const struct tw_datag
     struct channel *c = channel_of_peer(r, a, &in->src);
     if (!peer_may_send(r, a, c, &in->src, inside) || !hop(r, in, &ttl))
         return;
-    const struct route to = { c, a->listener, &a->local, &a->client, in->tos, ttl, 0 };
+    const struct route to = { c, a->path.listener, &a->path.local, &a->path.client, in->tos, ttl,
+                              0 };
     size_t off = 0;
     do {
         size_t n = all.n - off < step ? all.n - off : step;
         struct tw_bytes data = tw_bytes(all.p + off, n);
+        off += n;
+        if (!within_rate(r, &a->down, &r->shared->down, n))
+            continue;
         if (c) {
             channel_down(r, a, c, &to, data);
         } else {
             relay_data_indication(r, a, &in->src, tw_bytes(NULL, 0), in, data);
             count_down(r, a, n);
         }
-        off += n;
     } while (off < all.n);
 }
 
@@ -225,16 +256,17 @@ static bool deliver_inside(struct tw_relay *r, const struct rsock *from, const s
                            const struct tw_datagram *in, struct tw_bytes data)
 {
     int index = relay_own_index(r, peer);
-    int worker = index < 0 ? -1 : tw_relay_port_owner(r->shared, (uint32_t)index, peer->port);
-    if (worker < 0)
+    uint8_t mark = index < 0 ? 0 : tw_relay_port_mark(r->shared, (uint32_t)index, peer->port);
+    if (!mark || mark & PORT_TCP) /* of nobody, of TCP, or of the elder */
         return false;
+    uint32_t worker = mark - 1u;
     struct tw_addr told = r->shared->ports[index].told;
     told.port = peer->port;
     struct tw_datagram d = { .tos = in->tos, .ttl = in->ttl, .src = from->told, .dst = told,
                              .iov = &data, .iov_n = 1 };
     r->stats.local_packets++;
-    if ((uint32_t)worker != r->worker) {
-        struct tw_datagram *h = relay_handover(r, TW_RELAY_HANDOVER_DATA, (uint32_t)worker);
+    if (worker != r->worker) {
+        struct tw_datagram *h = relay_handover(r, TW_RELAY_HANDOVER_DATA, worker);
         if (!h)
             return true;
         d.iov = h->iov;
@@ -256,11 +288,13 @@ static void to_peer(struct tw_relay *r, struct alloc *a, const struct route *to,
                     enum own_peer own, const struct tw_datagram *in, struct tw_bytes data)
 {
     const struct rsock *rs = a->rs[family_index(to->dst)];
+    if (!within_rate(r, &a->up, &r->shared->up, data.n))
+        return;
     if (own != PEER_ELSEWHERE && deliver_inside(r, rs, to->dst, in, data)) {
         count_up(r, a, data.n);
         return;
     }
-    if (own == PEER_OWN) {
+    if (own == PEER_OWN && !of_elder(r, to->dst)) {
         r->stats.drop_policy++;
         return;
     }
@@ -318,7 +352,10 @@ void relay_send_indication(struct tw_relay *r, const struct tw_datagram *in,
 {
     struct tw_addr peer;
     struct alloc *a = relay_find(r, in);
+    struct foreign *f = a ? NULL : relay_foreign_find(r, in);
     uint8_t ttl;
+    if (f)
+        a = f->alloc; /* from where the client was before it moved */
     if (m->bad_attr || m->unknown_n || !tw_stun_has(m, TW_STUN_A_DATA) ||
         !tw_stun_get_addr(m, TW_STUN_A_XOR_PEER_ADDRESS, &peer)) {
         r->stats.drop_malformed++;
@@ -333,7 +370,7 @@ void relay_send_indication(struct tw_relay *r, const struct tw_datagram *in,
         return;
     }
     const struct rsock *rs = a->rs[family_index(&peer)];
-    if (!rs || peer.port == 0) {
+    if (!rs || peer.port == 0 || a->tcp) {
         r->stats.drop_policy++;
         return;
     }
@@ -346,24 +383,44 @@ void relay_send_indication(struct tw_relay *r, const struct tw_datagram *in,
     to_peer(r, a, &to, relay_own_peer(r, &peer), in, tw_stun_get(m, TW_STUN_A_DATA));
 }
 
+/* How many of the n bytes at p are the next message: in a stream a whole frame, of a run one piece.
+ * 0: nothing more can be read. */
+static size_t next_piece(const struct tw_datagram *in, const uint8_t *p, size_t n)
+{
+    size_t len = n;
+    if (is_stream(in->sock))
+        return tw_stun_frame(p, n, &len) ? 0 : len;
+    return in->segment && in->segment < n ? in->segment : n;
+}
+
 void relay_from_client(struct tw_relay *r, const struct tw_datagram *in)
 {
     struct tw_bytes all = in->iov[0];
-    size_t step = in->segment ? in->segment : all.n;
     struct alloc *a = relay_find(r, in);
     struct foreign *f = a ? NULL : relay_foreign_find(r, in);
-    if (f) {
-        relay_foreign_forward(r, f, in);
+    if (f && !f->alloc) {
+        relay_foreign_forward(r, f, in, all);
         return;
     }
-    for (size_t off = 0; off < all.n; off += step) {
-        size_t n = all.n - off < step ? all.n - off : step;
+    for (size_t off = 0, n; off < all.n; off += n) {
+        n = next_piece(in, all.p + off, all.n - off);
+        if (n == 0) {
+            r->stats.drop_malformed++;
+            return;
+        }
         struct tw_bytes piece = tw_bytes(all.p + off, n);
+        if (!a && !f && relay_elder(r, in, piece))
+            continue;
         if (piece.p[0] >> 6 == 1) {
-            channel_up(r, a, in, piece);
+            channel_up(r, a ? a : f ? f->alloc : NULL, in, piece);
         } else {
             relay_request(r, in, piece);
-            a = relay_find(r, in); /* the request may have made or ended it */
+            a = relay_find(r, in); /* the request may have made, moved or ended it */
+            f = a ? NULL : relay_foreign_find(r, in);
+            if (f && !f->alloc && off + n < all.n) { /* the rest goes where this went */
+                relay_foreign_forward(r, f, in, tw_bytes(all.p + off + n, all.n - off - n));
+                return;
+            }
         }
     }
 }

@@ -157,18 +157,28 @@ enum own_peer relay_own_peer(const struct tw_relay *r, const struct tw_addr *pee
     return tw_relay_peer_allowed(r->cfg, peer) ? PEER_OWN_ALLOWED : PEER_OWN;
 }
 
+/* Whether it is a relayed address, of TCP or UDP, that lives on this server or on the one that this
+ * takes over from. */
+bool relay_is_relayed(const struct tw_relay *r, const struct tw_addr *peer, bool tcp)
+{
+    int own = relay_own_index(r, peer);
+    uint8_t mark = own < 0 ? 0 : tw_relay_port_mark(r->shared, (uint32_t)own, peer->port);
+    return mark == PORT_OF_ELDER || (mark && !(mark & PORT_TCP) == !tcp);
+}
+
 /* Whether a permission for the peer may be had: 0, or the error code. RFC 8656 §10.2, §12.2:
  * the family is judged first. */
-unsigned relay_judge_peer(const struct tw_relay *r, const struct alloc *a,
-                          const struct tw_addr *peer)
+unsigned relay_judge_peer(struct tw_relay *r, const struct alloc *a, const struct tw_addr *peer)
 {
     if (!a->rs[family_index(peer)])
         return TW_STUN_CODE_PEER_FAMILY_MISMATCH;
-    int own = relay_own_index(r, peer);
-    if (own >= 0 && tw_relay_port_owner(r->shared, (uint32_t)own, peer->port) >= 0)
-        return 0; /* a live relayed address of this server */
+    if (relay_is_relayed(r, peer, a->tcp))
+        return 0;
     struct tw_addr judged = *peer;
     if (judged.port == 0)
         judged.port = 1; /* permissions are by IP: the port in the request means nothing */
-    return tw_relay_peer_allowed(r->cfg, &judged) ? 0 : TW_STUN_CODE_FORBIDDEN;
+    if (tw_relay_peer_allowed(r->cfg, &judged))
+        return 0;
+    r->stats.policy_refused++;
+    return TW_STUN_CODE_FORBIDDEN;
 }

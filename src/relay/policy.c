@@ -78,7 +78,7 @@ static bool allowed_plain(const struct tw_relay_config *cfg, const struct tw_add
         return false;
     if (tw_addr_is_loopback(a))
         return cfg->allow_loopback;
-    return !is_special(a);
+    return !is_special(a) && !in_ranges(cfg->own, cfg->own_n, a);
 }
 
 bool tw_relay_peer_allowed(const struct tw_relay_config *cfg, const struct tw_addr *peer)

@@ -18,13 +18,20 @@ static void fill_defaults(struct tw_relay_config *c)
     c->channel_lifetime = or_default(c->channel_lifetime, 600);
     c->nonce_lifetime = or_default(c->nonce_lifetime, 600);
     c->max_allocations = or_default(c->max_allocations, 1000000);
+    c->budget.rate = or_default(c->budget.rate, 20);
+    c->budget.burst = or_default(c->budget.burst, 100);
+    c->budget.total = or_default(c->budget.total, 10000);
 }
 
 static bool config_fits(const struct tw_relay_config *c, const struct tw_relay_shared *s)
 {
     if (c->listener_n == 0 || c->listener_n > TW_RELAY_MAX_LISTENERS || c->relay_n != s->relay_n ||
-        c->min_port > c->max_port || (c->relay_n == 0 && !c->no_turn))
+        c->min_port > c->max_port || (c->relay_n == 0 && !c->no_turn) || c->behaviour_n > 2)
         return false;
+    for (uint32_t i = 0; i < c->behaviour_n; i++)
+        for (int k = 0; k < 4; k++)
+            if (c->behaviour[i].listener[k / 2][k % 2] >= c->listener_n)
+                return false;
     for (uint32_t i = 0; i < c->relay_n; i++)
         if (!tw_addr_eq_ip(&c->relays[i].ip, &s->ports[i].ip))
             return false;
@@ -40,6 +47,8 @@ int tw_relay_configure(struct tw_relay *r, const struct tw_relay_config *cfg)
     r->config = c;
     r->by_client.max = c.max_allocations;
     r->by_relayed.max = 2 * c.max_allocations;
+    r->by_ticket.max = c.max_allocations;
+    r->by_connection.max = c.max_allocations;
     return 0;
 }
 
@@ -61,9 +70,12 @@ int tw_relay_new(const struct tw_relay_config *cfg, struct tw_relay_shared *shar
     tw_map_init(&r->by_client, 0);
     tw_map_init(&r->by_relayed, 0);
     tw_map_init(&r->by_foreign, MAX_FOREIGN);
+    tw_map_init(&r->by_connection, 0);
+    tw_map_init(&r->by_ticket, 0);
     tw_timers_init(&r->alloc_timers);
     tw_timers_init(&r->reservation_timers);
     tw_timers_init(&r->foreign_timers);
+    tw_timers_init(&r->connection_timers);
     int err = tw_relay_configure(r, cfg);
     if (err) {
         free(r);
@@ -76,7 +88,7 @@ int tw_relay_new(const struct tw_relay_config *cfg, struct tw_relay_shared *shar
 static void free_all(struct tw_relay *r)
 {
     for (struct tw_timer *t; (t = tw_timers_pop(&r->alloc_timers, TW_NEVER));) {
-        r->event_n = r->event_at = 0;
+        r->event_n = r->event_at = 0; /* nobody will look at them */
         r->handover_n = r->handover_at = 0;
         relay_release(r, (struct alloc *)(void *)t, "the server stops");
     }
@@ -98,11 +110,20 @@ void tw_relay_free(struct tw_relay *r)
     tw_map_fini(&r->by_client);
     tw_map_fini(&r->by_relayed);
     tw_map_fini(&r->by_foreign);
+    tw_map_fini(&r->by_connection);
+    tw_map_fini(&r->by_ticket);
     tw_timers_fini(&r->alloc_timers);
     tw_timers_fini(&r->reservation_timers);
     tw_timers_fini(&r->foreign_timers);
+    tw_timers_fini(&r->connection_timers);
     free(r->socks);
     free(r);
+}
+
+/* What ends many things at once must have room for all their CLOSE events. */
+static bool room_to_release(const struct tw_relay *r)
+{
+    return relay_events_free(r, EVENTS_PER_RELEASE);
 }
 
 static void enter(struct tw_relay *r, tw_time now)
@@ -119,15 +140,24 @@ void tw_relay_recv(struct tw_relay *r, tw_time now, const struct tw_datagram *in
         r->stats.drop_malformed++;
         return;
     }
-    if (in->sock < TW_RELAY_FIRST_SOCK) {
+    if (in->sock < TW_RELAY_FIRST_SOCK || is_connection(in->sock)) {
         relay_from_client(r, in);
         return;
     }
     struct rsock *rs = relay_sock(r, in->sock);
-    if (rs)
+    if (rs && !rs->tcp)
         relay_from_peer(r, rs, in, false);
     else
         r->stats.drop_no_allocation++;
+}
+
+/* RFC 8656 §3.1, RFC 6062 §4.1: an allocation ends with the connection it was made over, unless its
+ * client may come back from elsewhere (RFC 8016). */
+static void client_left(struct tw_relay *r, const struct tw_datagram *d)
+{
+    struct alloc *a = relay_find(r, d);
+    if (a && !a->mobile)
+        relay_release(r, a, "its connection closed");
 }
 
 void tw_relay_recv_handover(struct tw_relay *r, tw_time now, const struct tw_relay_handover *h)
@@ -153,7 +183,33 @@ void tw_relay_recv_handover(struct tw_relay *r, tw_time now, const struct tw_rel
         if (f)
             relay_foreign_drop(r, f);
         break;
+    case TW_RELAY_HANDOVER_LEFT:
+        client_left(r, &h->d);
+        break;
+    case TW_RELAY_HANDOVER_ELDER:
+        break; /* goes to another process, see there */
     }
+}
+
+void tw_relay_disconnected(struct tw_relay *r, tw_time now, uint32_t conn,
+                           const struct tw_addr *client, const struct tw_addr *local)
+{
+    const struct tw_datagram d = { .sock = conn, .src = *client, .dst = *local };
+    enter(r, now);
+    r->from_worker = r->worker;
+    struct foreign *f = relay_foreign_find(r, &d);
+    if (f && !f->alloc) {
+        struct tw_datagram *h = relay_handover(r, TW_RELAY_HANDOVER_LEFT, f->worker);
+        if (h) {
+            h->sock = conn;
+            h->src = *client;
+            h->dst = *local;
+        }
+    }
+    if (f)
+        relay_foreign_drop(r, f);
+    else
+        client_left(r, &d);
 }
 
 void tw_relay_icmp(struct tw_relay *r, tw_time now, uint32_t sock, const struct tw_addr *peer,
@@ -198,7 +254,7 @@ void tw_relay_tick(struct tw_relay *r, tw_time now)
 {
     enter(r, now);
     /* What does not fit the event queue stays due: the deadline remains in the past. */
-    while (relay_events_free(r, EVENTS_PER_REQUEST)) {
+    while (room_to_release(r)) {
         struct tw_timer *t = tw_timers_pop(&r->alloc_timers, now);
         if (!t)
             break;
@@ -210,6 +266,12 @@ void tw_relay_tick(struct tw_relay *r, tw_time now)
             break;
         relay_reservation_free(r, (struct reservation *)(void *)t, false);
     }
+    while (relay_events_free(r, EVENTS_PER_REQUEST)) {
+        struct tw_timer *t = tw_timers_pop(&r->connection_timers, now);
+        if (!t)
+            break;
+        relay_connection_expired(r, (struct connection *)(void *)t);
+    }
     for (struct tw_timer *t; (t = tw_timers_pop(&r->foreign_timers, now));)
         relay_foreign_drop(r, (struct foreign *)(void *)t);
 }
@@ -217,7 +279,8 @@ void tw_relay_tick(struct tw_relay *r, tw_time now)
 tw_time tw_relay_deadline(const struct tw_relay *r)
 {
     return tw_time_min(tw_timers_next(&r->alloc_timers),
-                       tw_time_min(tw_timers_next(&r->reservation_timers),
+                       tw_time_min(tw_time_min(tw_timers_next(&r->reservation_timers),
+                                               tw_timers_next(&r->connection_timers)),
                                    tw_timers_next(&r->foreign_timers)));
 }
 

@@ -9,7 +9,20 @@ bool relay_reply_begin(struct tw_relay *r, struct reply *p, enum tw_stun_class c
         return false;
     tw_stun_begin(&p->e, buf, REPLY_MAX, cls, method, tid);
     p->auth = auth;
+    p->asked = 0;
     return true;
+}
+
+/* What a stranger's datagram sets off must not be larger than the datagram, or only a little and
+ * seldom: its source address may be a victim's. */
+bool relay_affordable(struct tw_relay *r, uint32_t sock, const struct tw_addr *client,
+                      size_t asked, size_t answer)
+{
+    if (answer <= asked || is_connection(sock) ||
+        tw_relay_budget_take(r->shared, r->now, client, &r->cfg->budget))
+        return true;
+    r->stats.drop_budget++;
+    return false;
 }
 
 void relay_reply_send(struct tw_relay *r, struct reply *p, uint32_t listener,
@@ -22,7 +35,8 @@ void relay_reply_send(struct tw_relay *r, struct reply *p, uint32_t listener,
         else
             tw_stun_add_integrity(&p->e, key);
     }
-    bool made = tw_stun_end(&p->e) == 0;
+    bool made = tw_stun_end(&p->e) == 0 &&
+                (!p->asked || relay_affordable(r, listener, client, p->asked, p->e.w.n));
     r->scratch_n -= (uint32_t)(REPLY_MAX - (made ? p->e.w.n : 0));
     struct tw_datagram *d = made ? relay_tx(r, listener, local, client) : NULL;
     if (d)
@@ -35,6 +49,7 @@ void relay_error(struct tw_relay *r, const struct tw_datagram *in, const struct 
     struct reply p;
     if (!relay_reply_begin(r, &p, TW_STUN_ERROR, m->method, m->tid, auth))
         return;
+    p.asked = auth && auth->key.n ? 0 : m->raw.n;
     /* Signed errors may be talkative; what a stranger gets is as short as can be. */
     bool proven = auth && auth->key.n;
     tw_stun_add_error(&p.e, code, tw_bytes_str(proven ? tw_stun_reason(code) : ""));

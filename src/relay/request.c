@@ -1,27 +1,11 @@
 /* Requests and indications from clients (RFC 8656 §8, §10, §12), except Allocate. */
 #include "relay/internal.h"
 
+#include <sodium.h>
+
 /* RFC 8656 §12 ends the range at 0x4fff, RFC 5766 §11 at 0x7fff; coturn's own clients bind anywhere in
  * the old one. Both begin with the bits 01, which is all a server needs to tell them from STUN. */
 enum { CHANNEL_MIN = 0x4000, CHANNEL_MAX = 0x7fff };
-
-static void answer_binding(struct tw_relay *r, const struct tw_datagram *in,
-                           const struct tw_stun_msg *m)
-{
-    struct reply p;
-    if (m->bad_attr || m->unknown_n) {
-        relay_error(r, in, m, NULL,
-                    m->bad_attr ? TW_STUN_CODE_BAD_REQUEST : TW_STUN_CODE_UNKNOWN_ATTRIBUTE);
-        return;
-    }
-    if (!relay_reply_begin(r, &p, TW_STUN_SUCCESS, TW_STUN_BINDING, m->tid, NULL))
-        return;
-    tw_stun_add_addr(&p.e, TW_STUN_A_XOR_MAPPED_ADDRESS, &in->src);
-    if (tw_stun_has(m, TW_STUN_A_FINGERPRINT))
-        tw_stun_add_fingerprint(&p.e);
-    r->stats.bindings++;
-    relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
-}
 
 static void answer_empty(struct tw_relay *r, const struct tw_datagram *in,
                          const struct tw_stun_msg *m, const struct auth *auth)
@@ -86,6 +70,8 @@ static unsigned answer_refresh(struct tw_relay *r, const struct tw_datagram *in,
         return code;
     if (relay_reply_begin(r, &p, TW_STUN_SUCCESS, TW_STUN_REFRESH, m->tid, auth)) {
         tw_stun_add_u32(&p.e, TW_STUN_A_LIFETIME, lifetime);
+        if (lifetime && a->mobile && tw_stun_has(m, TW_STUN_A_MOBILITY_TICKET))
+            relay_add_ticket(r, &p.e, a);
         relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
     }
     return 0;
@@ -120,14 +106,15 @@ static unsigned create_permission(struct tw_relay *r, struct alloc *a, const str
 static void publish_flow(struct tw_relay *r, const struct alloc *a, const struct channel *c)
 {
     const struct rsock *rs = a->rs[family_index(&c->peer)];
-    if (!r->cfg->publish_flows || c->own || !relay_events_free(r, 1))
+    if (!r->cfg->publish_flows || c->own || a->path.listener >= TW_RELAY_FIRST_SOCK ||
+        !relay_events_free(r, 1))
         return;
     struct tw_relay_event *ev = relay_event(r, TW_RELAY_FLOW);
     ev->sock = rs->id;
     ev->addr = rs->addr;
-    ev->client = a->client;
+    ev->client = a->path.client;
     ev->peer = c->peer;
-    ev->listener = a->listener;
+    ev->listener = a->path.listener;
     ev->channel = c->number;
     ev->until = tw_time_min(a->timer.at, tw_time_min(c->until, c->permitted));
 }
@@ -159,23 +146,48 @@ static unsigned channel_bind(struct tw_relay *r, struct alloc *a, const struct t
 
 /* --- dispatch ----------------------------------------------------------------------------- */
 
+/* RFC 8016 §3.2: a Refresh with a ticket comes from wherever the client is now. */
+static struct alloc *find_or_move(struct tw_relay *r, const struct tw_datagram *in,
+                                  const struct tw_stun_msg *m, const struct auth *auth,
+                                  unsigned *ret_code)
+{
+    struct alloc *a = relay_find(r, in);
+    struct tw_bytes ticket = tw_stun_get(m, TW_STUN_A_MOBILITY_TICKET);
+    *ret_code = TW_STUN_CODE_ALLOCATION_MISMATCH;
+    if (a || m->method != TW_STUN_REFRESH || ticket.n == 0)
+        return a;
+    a = relay_ticket_alloc(r, ticket);
+    if (!a || !r->cfg->mobility)
+        *ret_code = TW_STUN_CODE_BAD_REQUEST;
+    else if (a->user != auth->user)
+        *ret_code = TW_STUN_CODE_WRONG_CREDENTIALS;
+    else if (a->state == ALLOC_LIVE)
+        *ret_code = relay_move(r, a, in);
+    return *ret_code ? NULL : a;
+}
+
 static unsigned on_allocation(struct tw_relay *r, const struct tw_datagram *in,
                               const struct tw_stun_msg *m, const struct auth *auth)
 {
-    struct alloc *a = relay_find(r, in);
     unsigned code;
-    if (!a || a->state != ALLOC_LIVE)
+    struct alloc *a = find_or_move(r, in, m, auth, &code);
+    if (!a)
+        return code;
+    if (a->state != ALLOC_LIVE)
         return TW_STUN_CODE_ALLOCATION_MISMATCH;
     if (a->user != auth->user)
         return TW_STUN_CODE_WRONG_CREDENTIALS;
     switch (m->method) {
     case TW_STUN_REFRESH:
         return answer_refresh(r, in, a, m, auth);
+    case TW_STUN_CONNECT:
+        return relay_connect(r, a, m, auth);
     case TW_STUN_CREATE_PERMISSION:
         code = create_permission(r, a, m);
         break;
     default:
-        code = channel_bind(r, a, m);
+        /* RFC 6062 §5.1: no channels where there are no datagrams. */
+        code = a->tcp ? TW_STUN_CODE_BAD_REQUEST : channel_bind(r, a, m);
         break;
     }
     if (!code)
@@ -183,14 +195,24 @@ static unsigned on_allocation(struct tw_relay *r, const struct tw_datagram *in,
     return code;
 }
 
+static bool is_banned(const struct tw_relay *r, const struct tw_addr *client)
+{
+    for (size_t i = 0; i < r->cfg->banned_n; i++)
+        if (tw_range_has(&r->cfg->banned[i], client))
+            return true;
+    return false;
+}
+
 static void answer_request(struct tw_relay *r, const struct tw_datagram *in,
                            const struct tw_stun_msg *m)
 {
     struct auth auth;
     unsigned code = 0;
-    if (m->method == TW_STUN_ALLOCATE && relay_foreign_token(r, in, m))
+    if (is_banned(r, &in->src)) {
+        r->stats.drop_banned++;
         return;
-    if (!relay_authenticate(r, in, m, &auth))
+    }
+    if (relay_foreign_request(r, in, m) || !relay_authenticate(r, in, m, &auth))
         return;
     if (m->bad_attr)
         code = TW_STUN_CODE_BAD_REQUEST;
@@ -198,16 +220,20 @@ static void answer_request(struct tw_relay *r, const struct tw_datagram *in,
         code = TW_STUN_CODE_UNKNOWN_ATTRIBUTE; /* RFC 8489 §6.3.1: after authentication */
     else if (m->method == TW_STUN_ALLOCATE)
         relay_allocate(r, in, m, &auth);
+    else if (m->method == TW_STUN_CONNECTION_BIND)
+        code = relay_connection_bind(r, in, m, &auth);
     else
         code = on_allocation(r, in, m, &auth);
     if (code)
         relay_error(r, in, m, &auth, code);
+    sodium_memzero(&auth, sizeof(auth));
 }
 
 static bool is_turn_request(const struct tw_stun_msg *m)
 {
     return m->method == TW_STUN_ALLOCATE || m->method == TW_STUN_REFRESH ||
-           m->method == TW_STUN_CREATE_PERMISSION || m->method == TW_STUN_CHANNEL_BIND;
+           m->method == TW_STUN_CREATE_PERMISSION || m->method == TW_STUN_CHANNEL_BIND ||
+           m->method == TW_STUN_CONNECT || m->method == TW_STUN_CONNECTION_BIND;
 }
 
 void relay_request(struct tw_relay *r, const struct tw_datagram *in, struct tw_bytes bytes)
@@ -227,7 +253,7 @@ void relay_request(struct tw_relay *r, const struct tw_datagram *in, struct tw_b
         return;
     }
     if (m.method == TW_STUN_BINDING)
-        answer_binding(r, in, &m);
+        relay_answer_binding(r, in, &m);
     else if (r->cfg->no_turn || !is_turn_request(&m))
         relay_error(r, in, &m, NULL, TW_STUN_CODE_BAD_REQUEST);
     else if (relay_events_free(r, EVENTS_PER_REQUEST))

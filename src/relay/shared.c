@@ -1,5 +1,6 @@
 #include "relay/shared.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <stdlib.h>
 
@@ -12,14 +13,17 @@ int tw_relay_shared_new(const struct tw_relay_addr *relays, uint32_t relay_n,
     if (s) {
         s->quotas = calloc(QUOTA_SLOTS, sizeof(*s->quotas));
         s->ports = calloc(relay_n ? relay_n : 1, sizeof(*s->ports));
+        s->budgets = calloc(BUDGET_SLOTS, sizeof(*s->budgets));
     }
-    if (!s || !s->quotas || !s->ports) {
+    if (!s || !s->quotas || !s->ports || !s->budgets) {
         tw_relay_shared_free(s);
         return TW_ENOMEM;
     }
-    tw_hash_key_init(&s->nonce_key, rng);
-    tw_hash_key_init(&s->user_key, rng);
-    tw_hash_key_init(&s->token_key, rng);
+    tw_hash_key_init(&s->keys.nonce, rng);
+    tw_hash_key_init(&s->keys.user, rng);
+    tw_hash_key_init(&s->keys.token, rng);
+    tw_hash_key_init(&s->keys.ticket, rng);
+    tw_hash_key_init(&s->budget_key, rng);
     s->relay_n = relay_n;
     for (uint32_t i = 0; i < relay_n; i++) {
         s->ports[i].ip = relays[i].ip;
@@ -36,6 +40,7 @@ void tw_relay_shared_free(struct tw_relay_shared *s)
         return;
     free(s->quotas);
     free(s->ports);
+    free(s->budgets);
     sodium_memzero(s, sizeof(*s));
     free(s);
 }
@@ -45,9 +50,9 @@ uint32_t tw_relay_shared_allocations(const struct tw_relay_shared *s)
     return atomic_load(&s->live);
 }
 
-uint64_t tw_relay_user_id(const struct tw_relay_shared *s, const char *name)
+uint64_t tw_relay_user_id(const struct tw_relay_shared *s, struct tw_bytes name)
 {
-    uint64_t id = tw_hash(&s->user_key, name, strlen(name));
+    uint64_t id = tw_hash(&s->keys.user, name.p, name.n);
     return id ? id : 1;
 }
 
@@ -110,12 +115,11 @@ static bool claim_as(struct ports *p, uint32_t port, uint8_t mark, enum port_wan
     return false;
 }
 
-uint16_t tw_relay_port_take(struct tw_relay_shared *s, uint32_t relay, uint32_t worker,
+uint16_t tw_relay_port_take(struct tw_relay_shared *s, uint32_t relay, uint8_t mark,
                             enum port_want want, uint16_t min, uint16_t max,
                             const struct tw_rng *rng)
 {
     struct ports *p = &s->ports[relay];
-    uint8_t mark = (uint8_t)(worker + 1);
     uint32_t step = want == PORT_ANY ? 1 : 2;
     uint32_t first = want == PORT_ANY ? min : min + (min & 1u);
     uint32_t last = want == PORT_PAIR ? max - 1u : max;
@@ -145,16 +149,76 @@ void tw_relay_port_give(struct tw_relay_shared *s, uint32_t relay, uint16_t port
     atomic_store(&s->ports[relay].owner[port], 0);
 }
 
-int tw_relay_port_owner(const struct tw_relay_shared *s, uint32_t relay, uint16_t port)
+uint8_t tw_relay_port_mark(const struct tw_relay_shared *s, uint32_t relay, uint16_t port)
 {
-    return atomic_load_explicit(&s->ports[relay].owner[port], memory_order_relaxed) - 1;
+    return atomic_load_explicit(&s->ports[relay].owner[port], memory_order_relaxed);
+}
+
+/* --- the server before this one ----------------------------------------------------------- */
+
+static_assert(sizeof(((struct tw_relay_shared *)0)->keys) == TW_RELAY_KEYS, "all keys fit");
+
+void tw_relay_shared_keys(const struct tw_relay_shared *s, uint8_t ret_keys[TW_RELAY_KEYS])
+{
+    memcpy(ret_keys, &s->keys, TW_RELAY_KEYS);
+}
+
+void tw_relay_shared_set_keys(struct tw_relay_shared *s, const uint8_t keys[TW_RELAY_KEYS])
+{
+    memcpy(&s->keys, keys, TW_RELAY_KEYS);
+}
+
+void tw_relay_shared_ports(const struct tw_relay_shared *s, uint32_t relay,
+                           uint8_t ret_bits[TW_RELAY_PORT_BITS])
+{
+    memset(ret_bits, 0, TW_RELAY_PORT_BITS);
+    for (uint32_t port = 0; port < 65536; port++)
+        if (atomic_load_explicit(&s->ports[relay].owner[port], memory_order_relaxed))
+            ret_bits[port / 8] |= (uint8_t)(1u << port % 8);
+}
+
+void tw_relay_shared_set_elder_ports(struct tw_relay_shared *s, uint32_t relay,
+                                     const uint8_t bits[TW_RELAY_PORT_BITS])
+{
+    for (uint32_t port = 0; port < 65536; port++) {
+        uint8_t from = bits[port / 8] >> port % 8 & 1 ? 0 : PORT_OF_ELDER;
+        atomic_compare_exchange_strong(&s->ports[relay].owner[port], &from,
+                                       (uint8_t)(from ? 0 : PORT_OF_ELDER));
+    }
+}
+
+/* --- budgets ------------------------------------------------------------------------------ */
+
+/* By /24 and /56: whoever holds one address of these most likely holds all. */
+static struct tw_bucket *bucket_of(struct tw_relay_shared *s, const struct tw_addr *a, uint8_t use)
+{
+    uint8_t prefix[2 + 7] = { use, a->family };
+    memcpy(prefix + 2, a->ip, a->family == TW_FAMILY_V4 ? 3 : 7);
+    return &s->budgets[tw_hash(&s->budget_key, prefix, sizeof(prefix)) % BUDGET_SLOTS];
+}
+
+enum { USE_ANSWERS, USE_WORK };
+
+bool tw_relay_budget_take(struct tw_relay_shared *s, tw_time now, const struct tw_addr *client,
+                          const struct tw_relay_budget *b)
+{
+    tw_time one = tw_bucket_cost(1, b->rate), each = tw_bucket_cost(1, b->total);
+    return tw_bucket_take(bucket_of(s, client, USE_ANSWERS), now, one, one * b->burst) &&
+           tw_bucket_take(&s->budget_total, now, each, TW_SEC);
+}
+
+bool tw_relay_shared_afford(struct tw_relay_shared *s, tw_time now, const struct tw_addr *source,
+                            uint32_t rate, uint32_t burst)
+{
+    tw_time one = tw_bucket_cost(1, rate);
+    return tw_bucket_take(bucket_of(s, source, USE_WORK), now, one, one * burst);
 }
 
 /* --- tokens: worker, 24-bit serial number, 32-bit MAC --------------------------------------- */
 
 static uint32_t token_mac(const struct tw_relay_shared *s, const uint8_t token[8])
 {
-    return (uint32_t)tw_hash(&s->token_key, token, 4);
+    return (uint32_t)tw_hash(&s->keys.token, token, 4);
 }
 
 void tw_relay_token_make(struct tw_relay_shared *s, uint32_t worker, uint8_t ret_token[8])

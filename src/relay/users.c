@@ -1,7 +1,10 @@
 #include "relay/users.h"
 
+#include <gnutls/crypto.h>
 #include <sodium.h>
 #include <stdlib.h>
+
+enum { USERS_MAX = 1 << 28 };
 
 int tw_relay_users_new(const char *realm, struct tw_relay_users **ret_users)
 {
@@ -13,126 +16,119 @@ int tw_relay_users_new(const char *realm, struct tw_relay_users **ret_users)
         free(u);
         return TW_EMALFORMED;
     }
+    tw_map_init(&u->by_name, USERS_MAX);
+    tw_map_init(&u->by_hash, USERS_MAX);
+    tw_map_init(&u->banned, USERS_MAX);
     u->all_sha256 = true;
+    u->separator = ':';
     *ret_users = u;
     return 0;
+}
+
+static void free_user(struct user *user)
+{
+    free(user->name);
+    sodium_memzero(user, sizeof(*user));
+    free(user);
 }
 
 void tw_relay_users_free(struct tw_relay_users *u)
 {
     if (!u)
         return;
-    for (uint32_t i = 0; i < u->n; i++)
-        free(u->users[i].name);
-    if (u->users)
-        sodium_memzero(u->users, u->n * sizeof(*u->users));
-    free(u->users);
-    free(u->by_hash);
+    for (uint32_t i = 0; u->by_name.slots && i <= u->by_name.mask; i++)
+        if (u->by_name.slots[i].item)
+            free_user(u->by_name.slots[i].item);
+    for (uint32_t i = 0; u->banned.slots && i <= u->banned.mask; i++)
+        free(u->banned.slots[i].item);
+    for (uint32_t i = 0; i < u->secret_n; i++) {
+        uint8_t *p = (uint8_t *)(uintptr_t)u->secrets[i].p;
+        sodium_memzero(p, u->secrets[i].n);
+        free(p);
+    }
+    tw_map_fini(&u->by_name);
+    tw_map_fini(&u->by_hash);
+    tw_map_fini(&u->banned);
     free(u);
 }
 
-static int compare_name(const char *name, struct tw_bytes key)
+/* --- finding ------------------------------------------------------------------------------ */
+
+/* The names in these maps are the operator's, so their hash needs no secret. */
+static uint32_t hash_bytes(struct tw_bytes b)
 {
-    size_t n = strlen(name);
-    int d = memcmp(name, key.p, n < key.n ? n : key.n);
-    return d ? d : (n > key.n) - (n < key.n);
+    static const struct tw_hash_key key;
+    return (uint32_t)tw_hash(&key, b.p, b.n);
 }
 
-/* The place of a key in either order, or where it would go. */
-static uint32_t place_by_name(const struct tw_relay_users *u, struct tw_bytes name)
+static bool eq_name(const void *item, const void *key)
 {
-    uint32_t lo = 0, hi = u->n;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (compare_name(u->users[mid].name, name) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    const struct user *user = item;
+    return tw_bytes_eq(tw_bytes_str(user->name), *(const struct tw_bytes *)key);
 }
 
-static uint32_t place_by_hash(const struct tw_relay_users *u, const uint8_t *hash)
+static bool eq_hash(const void *item, const void *key)
 {
-    uint32_t lo = 0, hi = u->n;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (memcmp(u->users[u->by_hash[mid]].userhash, hash, TW_STUN_USERHASH) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    const struct user *user = item;
+    return memcmp(user->userhash, ((const struct tw_bytes *)key)->p, TW_STUN_USERHASH) == 0;
+}
+
+static bool eq_text(const void *item, const void *key)
+{
+    return tw_bytes_eq(tw_bytes_str(item), *(const struct tw_bytes *)key);
 }
 
 const struct user *tw_relay_users_by_name(const struct tw_relay_users *u, struct tw_bytes name)
 {
-    uint32_t i = place_by_name(u, name);
-    return i < u->n && compare_name(u->users[i].name, name) == 0 ? &u->users[i] : NULL;
+    return tw_map_get(&u->by_name, hash_bytes(name), eq_name, &name);
 }
 
 const struct user *tw_relay_users_by_hash(const struct tw_relay_users *u, struct tw_bytes hash)
 {
-    if (hash.n != TW_STUN_USERHASH)
-        return NULL;
-    uint32_t i = place_by_hash(u, hash.p);
-    if (i == u->n || memcmp(u->users[u->by_hash[i]].userhash, hash.p, TW_STUN_USERHASH) != 0)
-        return NULL;
-    return &u->users[u->by_hash[i]];
+    return hash.n == TW_STUN_USERHASH
+               ? tw_map_get(&u->by_hash, hash_bytes(hash), eq_hash, &hash) : NULL;
 }
 
-static int grow(struct tw_relay_users *u)
+bool tw_relay_users_banned(const struct tw_relay_users *u, struct tw_bytes name)
 {
-    if (u->n < u->cap)
-        return 0;
-    uint32_t cap = u->cap ? 2 * u->cap : 8;
-    struct user *users = calloc(cap, sizeof(*users));
-    uint32_t *by_hash = realloc(u->by_hash, cap * sizeof(*by_hash));
-    if (by_hash)
-        u->by_hash = by_hash;
-    if (!users || !by_hash) {
-        free(users);
-        return TW_ENOMEM;
-    }
-    if (u->n) {
-        memcpy(users, u->users, u->n * sizeof(*users));
-        sodium_memzero(u->users, u->n * sizeof(*users));
-    }
-    free(u->users);
-    u->users = users;
-    u->cap = cap;
-    return 0;
+    return u->banned.len && tw_map_get(&u->banned, hash_bytes(name), eq_text, &name);
 }
 
-static int insert(struct tw_relay_users *u, struct user user)
+/* --- adding ------------------------------------------------------------------------------- */
+
+static int insert(struct tw_relay_users *u, const struct user *user)
 {
-    struct tw_bytes name = tw_bytes_str(user.name);
+    struct tw_bytes name = tw_bytes_str(user->name);
     if (tw_relay_users_by_name(u, name))
         return TW_ESTATE;
-    int err = grow(u);
-    if (err)
+    struct user *kept = malloc(sizeof(*kept));
+    if (!kept)
+        return TW_ENOMEM;
+    *kept = *user;
+    tw_stun_userhash(name, tw_bytes_str(u->realm), kept->userhash);
+    struct tw_bytes hash = tw_bytes(kept->userhash, TW_STUN_USERHASH);
+    int err = tw_map_put(&u->by_name, hash_bytes(name), kept);
+    if (!err) {
+        err = tw_map_put(&u->by_hash, hash_bytes(hash), kept);
+        if (err)
+            tw_map_del(&u->by_name, hash_bytes(name), kept);
+    }
+    if (err) {
+        sodium_memzero(kept, sizeof(*kept));
+        free(kept);
         return err;
-    tw_stun_userhash(name, tw_bytes_str(u->realm), user.userhash);
-    uint32_t h = place_by_hash(u, user.userhash), i = place_by_name(u, name);
-    memmove(&u->users[i + 1], &u->users[i], (u->n - i) * sizeof(*u->users));
-    u->users[i] = user;
-    for (uint32_t k = 0; k < u->n; k++)
-        u->by_hash[k] += u->by_hash[k] >= i;
-    memmove(&u->by_hash[h + 1], &u->by_hash[h], (u->n - h) * sizeof(*u->by_hash));
-    u->by_hash[h] = i;
-    u->n++;
-    u->all_sha256 = u->all_sha256 && user.sha256.n;
+    }
+    u->all_sha256 = u->all_sha256 && user->sha256.n;
     return 0;
 }
 
-static int prepare_name(const char *name, struct user *user)
+static int prepare(const char *text, char **ret)
 {
     char prepared[TW_STUN_MAX_NAME + 1];
-    int err = tw_stun_opaque_string(tw_bytes_str(name), prepared, sizeof(prepared));
-    if (err)
+    if (tw_stun_opaque_string(tw_bytes_str(text), prepared, sizeof(prepared)))
         return TW_EMALFORMED;
-    user->name = strdup(prepared);
-    return user->name ? 0 : TW_ENOMEM;
+    *ret = strdup(prepared);
+    return *ret ? 0 : TW_ENOMEM;
 }
 
 int tw_relay_users_add(struct tw_relay_users *u, const char *name, const char *password)
@@ -142,7 +138,7 @@ int tw_relay_users_add(struct tw_relay_users *u, const char *name, const char *p
     int err = tw_stun_opaque_string(tw_bytes_str(password), prepared, sizeof(prepared));
     if (err)
         return TW_EMALFORMED;
-    err = prepare_name(name, &user);
+    err = prepare(name, &user.name);
     if (!err)
         err = tw_stun_long_term_key(TW_STUN_ALGO_MD5, tw_bytes_str(user.name),
                                     tw_bytes_str(u->realm), tw_bytes_str(prepared), &user.md5);
@@ -150,7 +146,7 @@ int tw_relay_users_add(struct tw_relay_users *u, const char *name, const char *p
         err = tw_stun_long_term_key(TW_STUN_ALGO_SHA256, tw_bytes_str(user.name),
                                     tw_bytes_str(u->realm), tw_bytes_str(prepared), &user.sha256);
     if (!err)
-        err = insert(u, user);
+        err = insert(u, &user);
     if (err)
         free(user.name);
     sodium_memzero(prepared, sizeof(prepared));
@@ -158,19 +154,101 @@ int tw_relay_users_add(struct tw_relay_users *u, const char *name, const char *p
     return err;
 }
 
-int tw_relay_users_add_key(struct tw_relay_users *u, const char *name, const uint8_t md5_key[16])
+int tw_relay_users_add_keys(struct tw_relay_users *u, const char *name, const uint8_t md5[16],
+                            const uint8_t sha256[32])
 {
-    struct user user = { .md5.n = 16 };
-    memcpy(user.md5.k, md5_key, 16);
-    int err = prepare_name(name, &user);
+    struct user user = { .md5.n = 16, .sha256.n = sha256 ? 32 : 0 };
+    memcpy(user.md5.k, md5, 16);
+    if (sha256)
+        memcpy(user.sha256.k, sha256, 32);
+    int err = prepare(name, &user.name);
     if (!err)
-        err = insert(u, user);
+        err = insert(u, &user);
     if (err)
         free(user.name);
+    sodium_memzero(&user, sizeof(user));
     return err;
+}
+
+int tw_relay_users_set_quota(struct tw_relay_users *u, const char *name, uint32_t quota)
+{
+    struct tw_bytes key = tw_bytes_str(name);
+    struct user *user = tw_map_get(&u->by_name, hash_bytes(key), eq_name, &key);
+    if (!user)
+        return TW_ENOTFOUND;
+    user->quota = quota;
+    return 0;
+}
+
+int tw_relay_users_ban(struct tw_relay_users *u, const char *name)
+{
+    char *kept;
+    int err = prepare(name, &kept);
+    if (err)
+        return err;
+    err = tw_relay_users_banned(u, tw_bytes_str(kept))
+              ? TW_ESTATE : tw_map_put(&u->banned, hash_bytes(tw_bytes_str(kept)), kept);
+    if (err)
+        free(kept);
+    return err == TW_ESTATE ? 0 : err;
+}
+
+int tw_relay_users_add_secret(struct tw_relay_users *u, const char *secret)
+{
+    size_t n = strlen(secret);
+    if (u->secret_n == SECRETS_MAX)
+        return TW_EFULL;
+    uint8_t *kept = malloc(n + 1);
+    if (!kept)
+        return TW_ENOMEM;
+    memcpy(kept, secret, n + 1);
+    u->secrets[u->secret_n++] = tw_bytes(kept, n);
+    return 0;
+}
+
+void tw_relay_users_set_separator(struct tw_relay_users *u, char separator)
+{
+    u->separator = separator;
 }
 
 bool tw_relay_users_sha256(const struct tw_relay_users *u)
 {
     return u->all_sha256;
+}
+
+bool tw_relay_users_anonymity(const struct tw_relay_users *u)
+{
+    return u->secret_n == 0;
+}
+
+/* --- time-limited names (draft-uberti-behave-turn-rest) ----------------------------------- */
+
+bool tw_relay_users_timed(const struct tw_relay_users *u, struct tw_bytes name, int64_t now_unix,
+                          struct tw_bytes *ret_id)
+{
+    int64_t expiry = 0;
+    size_t i = 0;
+    for (; i < name.n && i < 12 && name.p[i] >= '0' && name.p[i] <= '9'; i++)
+        expiry = expiry * 10 + (name.p[i] - '0');
+    if (u->secret_n == 0 || i == 0 || (i < name.n && name.p[i] != (uint8_t)u->separator) ||
+        expiry <= now_unix)
+        return false;
+    *ret_id = i + 1 < name.n ? tw_bytes(name.p + i + 1, name.n - i - 1) : name;
+    return true;
+}
+
+int tw_relay_users_timed_key(const struct tw_relay_users *u, uint32_t i, struct tw_bytes name,
+                             enum tw_stun_algorithm algo, struct tw_stun_key *ret_key)
+{
+    enum { SHA1 = 20, TEXT = 28 };
+    uint8_t mac[SHA1];
+    char password[TEXT + 1];
+    if (gnutls_hmac_fast(GNUTLS_MAC_SHA1, u->secrets[i].p, u->secrets[i].n, name.p, name.n, mac))
+        return TW_ECRYPTO;
+    sodium_bin2base64(password, sizeof(password), mac, sizeof(mac), sodium_base64_VARIANT_ORIGINAL);
+    int err = tw_stun_long_term_key(algo, name, tw_bytes_str(u->realm), tw_bytes_str(password),
+                                    ret_key);
+    sodium_memzero(password, sizeof(password));
+    sodium_memzero(mac, sizeof(mac));
+    return err;
 }

@@ -182,14 +182,23 @@ static bool read_indication(struct tw_turn *t, struct tw_bytes piece, struct tw_
     return tw_stun_has(&m, TW_STUN_A_DATA);
 }
 
+/* How long the message at off is; 0: it is none. */
+size_t turn_next_piece(const struct tw_turn *t, size_t off)
+{
+    size_t left = t->in_bytes.n - off, n;
+    if (t->cfg.stream)
+        return tw_stun_frame(t->in_bytes.p + off, left, &n) ? 0 : n;
+    return t->in.segment && t->in.segment < left ? t->in.segment : left;
+}
+
 /* Reads on in the datagram that came last until there is data to report. */
 bool turn_next_data(struct tw_turn *t, struct tw_turn_event *ret)
 {
-    size_t step = t->in.segment ? t->in.segment : t->in_bytes.n;
     while (t->in_off < t->in_bytes.n) {
-        size_t left = t->in_bytes.n - t->in_off;
-        struct tw_bytes piece = tw_bytes(t->in_bytes.p + t->in_off, left < step ? left : step);
+        struct tw_bytes piece = tw_bytes(t->in_bytes.p + t->in_off, turn_next_piece(t, t->in_off));
         t->in_off += piece.n;
+        if (piece.n == 0)
+            return false;
         *ret = (struct tw_turn_event){ .tos = t->in.tos };
         if (piece.p[0] >> 6 == 1 ? read_channel_data(t, piece, ret) : read_indication(t, piece, ret))
             return true;

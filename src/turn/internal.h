@@ -16,6 +16,9 @@ enum {
     PERMISSION_SEC = 300, /* RFC 8656 §9 */
     CHANNEL_SEC = 600,    /* RFC 8656 §12 */
     REFRESH_EARLY_SEC = 60, /* RFC 8656 §8.1: about a minute before the end */
+    ATTR_PAD = 0xC07A,    /* comprehension-optional, so that every server skips it */
+    CHALLENGE_MAX = 100, /* what our server's 401 takes at most */
+    TICKET_MAX = 256,
     BUILD_MAX = 2400,     /* name, realm and nonce at their longest, and the rest */
 };
 
@@ -40,6 +43,7 @@ struct peer {
     struct tw_addr addr;
     bool used;
     bool keep;         /* refresh what it has */
+    bool want_connect, connecting; /* a Connect is wanted; is in flight */
     bool want_channel; /* the request in flight, or the next one, is a ChannelBind */
     bool announced, bound_announced;
     uint16_t number;   /* 0: no channel yet */
@@ -71,6 +75,10 @@ struct tw_turn {
     unsigned relayed_n;
     uint8_t redirects;
     uint16_t next_channel;
+    uint8_t ticket[TICKET_MAX];
+    uint16_t ticket_n;         /* 0: none */
+    bool moving;               /* the Refresh in flight goes out of move_sock */
+    uint32_t move_sock;
     struct peer *peers;
     uint16_t last_peer;        /* the one used last */
 
@@ -104,6 +112,8 @@ bool turn_has_family(const struct tw_turn *t, const struct tw_addr *peer);
 /* build.c: the bytes of a request, a view into t->build; empty when it does not fit. */
 struct tw_bytes turn_build_main(struct tw_turn *t);
 struct tw_bytes turn_build_peer(struct tw_turn *t, const struct peer *p);
+struct tw_bytes turn_build_connection_bind(struct tw_stun_cred *cred, uint8_t *buf, size_t cap,
+                                           const uint8_t tid[TW_STUN_TID], uint32_t connection);
 
 /* data.c */
 void turn_data_out(struct tw_turn *t, const struct tw_addr *peer, const struct peer *channel,
@@ -111,6 +121,7 @@ void turn_data_out(struct tw_turn *t, const struct tw_addr *peer, const struct p
 bool turn_held_out(struct tw_turn *t);
 void turn_held_drop(struct tw_turn *t, const struct tw_addr *peer);
 void turn_held_sent(struct tw_turn *t);
+size_t turn_next_piece(const struct tw_turn *t, size_t off);
 bool turn_next_data(struct tw_turn *t, struct tw_turn_event *ret);
 
 /* turn.c */

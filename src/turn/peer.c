@@ -89,6 +89,8 @@ void turn_peer_start(struct tw_turn *t, struct peer *p)
         pick_channel(t, p);
     if (p->rq.txn.due != TW_NEVER)
         return;
+    p->connecting = p->want_connect;
+    p->want_connect = false;
     tw_stun_txn_start(&p->rq.txn, &t->env.rng, t->now);
     turn_peer_tick(t, p);
 }
@@ -104,6 +106,7 @@ static void refuse(struct tw_turn *t, struct peer *p, unsigned code, const char 
     tw_stun_txn_stop(&p->rq.txn);
     p->rq.want = false;
     p->keep = p->want_channel = p->announced = p->bound_announced = false;
+    p->want_connect = p->connecting = false;
     p->refresh_at = TW_NEVER;
     turn_held_drop(t, &p->addr);
 }
@@ -144,6 +147,18 @@ static void refused(struct tw_turn *t, struct peer *p, const struct tw_stun_msg 
         refuse(t, p, code, "the server refused the peer");
 }
 
+static void connected(struct tw_turn *t, struct peer *p, const struct tw_stun_msg *m)
+{
+    struct tw_turn_event *ev = turn_event(t, TW_TURN_CONNECTED);
+    p->connecting = false;
+    if (ev) {
+        ev->peer = p->addr;
+        tw_stun_get_u32(m, TW_STUN_A_CONNECTION_ID, &ev->connection);
+    }
+    if (p->keep && p->permitted_until <= t->now) /* asked for while this was on its way */
+        turn_peer_start(t, p);
+}
+
 void turn_peer_response(struct tw_turn *t, struct peer *p, const struct tw_stun_msg *m)
 {
     bool bind = m->method == TW_STUN_CHANNEL_BIND;
@@ -154,13 +169,17 @@ void turn_peer_response(struct tw_turn *t, struct peer *p, const struct tw_stun_
         return;
     }
     tw_stun_txn_stop(&p->rq.txn);
+    if (p->connecting) {
+        connected(t, p, m);
+        return;
+    }
     /* Counted from when the request left, so that we are never later than the server. */
     p->permitted_until = p->rq.txn.first + PERMISSION_SEC * TW_SEC;
     if (bind)
         p->bound_until = p->rq.txn.first + CHANNEL_SEC * TW_SEC;
     p->refresh_at = p->permitted_until - REFRESH_EARLY_SEC * TW_SEC;
     announce(t, p, bind);
-    if (!bind && p->want_channel) /* a channel was asked for while this was on its way */
+    if (p->want_connect || (!bind && p->want_channel)) /* that was asked for while this was on its way */
         turn_peer_start(t, p);
 }
 

@@ -216,6 +216,15 @@ static bool take_relayed(struct tw_turn *t, const struct tw_stun_msg *m)
     return t->relayed_n > 0 && tw_stun_get_addr(m, TW_STUN_A_XOR_MAPPED_ADDRESS, &t->mapped);
 }
 
+static void take_ticket(struct tw_turn *t, const struct tw_stun_msg *m)
+{
+    struct tw_bytes ticket = tw_stun_get(m, TW_STUN_A_MOBILITY_TICKET);
+    if (ticket.n == 0 || ticket.n > TICKET_MAX)
+        return;
+    memcpy(t->ticket, ticket.p, ticket.n);
+    t->ticket_n = (uint16_t)ticket.n;
+}
+
 static void allocated(struct tw_turn *t, const struct tw_stun_msg *m)
 {
     uint32_t lifetime;
@@ -226,6 +235,7 @@ static void allocated(struct tw_turn *t, const struct tw_stun_msg *m)
     tw_stun_txn_stop(&t->main.txn);
     t->state = TURN_READY;
     plan_refresh(t, lifetime);
+    take_ticket(t, m);
     struct tw_turn_event *ev = turn_event(t, TW_TURN_ALLOCATED);
     if (!ev)
         return;
@@ -233,6 +243,7 @@ static void allocated(struct tw_turn *t, const struct tw_stun_msg *m)
     ev->relayed_n = t->relayed_n;
     ev->mapped = t->mapped;
     ev->lifetime = lifetime;
+    ev->mobile = t->ticket_n > 0;
     ev->has_token = tw_stun_has(m, TW_STUN_A_RESERVATION_TOKEN);
     if (ev->has_token)
         memcpy(ev->token, tw_stun_get(m, TW_STUN_A_RESERVATION_TOKEN).p, TW_TURN_TOKEN);
@@ -258,11 +269,47 @@ static bool follow_redirect(struct tw_turn *t, const struct tw_stun_msg *m)
     return true;
 }
 
+static void main_tick(struct tw_turn *t);
+
+static void not_moved(struct tw_turn *t, unsigned code, const char *why)
+{
+    t->moving = false;
+    tw_stun_txn_stop(&t->main.txn);
+    t->state = TURN_READY;
+    t->refresh_at = t->now; /* the old way may still work */
+    struct tw_turn_event *ev = turn_event(t, TW_TURN_REFUSED);
+    if (ev) {
+        ev->code = code;
+        ev->why = why;
+    }
+}
+
+static void moved(struct tw_turn *t, const struct tw_stun_msg *m)
+{
+    t->moving = false;
+    t->cfg.sock = t->move_sock;
+    take_ticket(t, m);
+    tw_stun_get_addr(m, TW_STUN_A_XOR_MAPPED_ADDRESS, &t->mapped);
+    struct tw_turn_event *ev = turn_event(t, TW_TURN_MOVED);
+    if (ev)
+        ev->mapped = t->mapped;
+}
+
 static void main_error(struct tw_turn *t, const struct tw_stun_msg *m)
 {
     unsigned code = 0;
     struct tw_bytes reason;
     tw_stun_get_error(m, &code, &reason);
+    if (t->moving) {
+        not_moved(t, code, "the server refused to move the allocation");
+        return;
+    }
+    if (t->state == TURN_ALLOCATING && code == TW_STUN_CODE_MOBILITY_FORBIDDEN && t->cfg.mobility) {
+        t->cfg.mobility = false; /* RFC 8016 §3.1: go on without */
+        start_main(t, TURN_ALLOCATING);
+        main_tick(t);
+        return;
+    }
     if (t->state == TURN_CLOSING)
         end(t, TW_TURN_CLOSED, 0, ""); /* 437: it was gone already, which is what we wanted */
     else if (t->state == TURN_REFRESHING)
@@ -284,6 +331,8 @@ static void refreshed(struct tw_turn *t, const struct tw_stun_msg *m)
     t->state = TURN_READY;
     plan_refresh(t, tw_stun_get_u32(m, TW_STUN_A_LIFETIME, &lifetime) && lifetime ? lifetime
                                                                                  : t->lifetime);
+    if (t->moving)
+        moved(t, m);
 }
 
 static void main_response(struct tw_turn *t, const struct tw_stun_msg *m)
@@ -330,6 +379,34 @@ int tw_turn_bind(struct tw_turn *t, tw_time now, const struct tw_addr *peer)
     return want_peer(t, now, peer, true);
 }
 
+int tw_turn_connect(struct tw_turn *t, tw_time now, const struct tw_addr *addr)
+{
+    t->now = now;
+    if (!t->cfg.tcp || (t->state != TURN_READY && t->state != TURN_REFRESHING))
+        return TW_ESTATE;
+    if (!turn_has_family(t, addr))
+        return TW_EINVAL;
+    struct peer *p = turn_peer_add(t, addr);
+    if (!p)
+        return TW_EFULL;
+    p->want_connect = true;
+    turn_peer_start(t, p);
+    return 0;
+}
+
+int tw_turn_move(struct tw_turn *t, tw_time now, uint32_t sock)
+{
+    t->now = now;
+    if (t->ticket_n == 0 || (t->state != TURN_READY && t->state != TURN_REFRESHING))
+        return TW_ESTATE;
+    t->moving = true;
+    t->move_sock = sock;
+    t->refresh_at = TW_NEVER;
+    start_main(t, TURN_REFRESHING);
+    tw_turn_tick(t, now);
+    return 0;
+}
+
 void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer)
 {
     struct peer *p = turn_peer_find(t, peer);
@@ -362,6 +439,21 @@ static void response(struct tw_turn *t, const struct tw_stun_msg *m)
     }
 }
 
+/* RFC 6062 §4.5. Only from peers we gave permission to. */
+static void attempt(struct tw_turn *t, const struct tw_stun_msg *m)
+{
+    struct tw_addr peer;
+    uint32_t connection;
+    if (!t->cfg.tcp || m->unknown_n || !tw_stun_get_u32(m, TW_STUN_A_CONNECTION_ID, &connection) ||
+        !tw_stun_get_addr(m, TW_STUN_A_XOR_PEER_ADDRESS, &peer) || !turn_peer_permitting(t, &peer))
+        return;
+    struct tw_turn_event *ev = turn_event(t, TW_TURN_ATTEMPT);
+    if (!ev)
+        return;
+    ev->peer = peer;
+    ev->connection = connection;
+}
+
 int tw_turn_recv(struct tw_turn *t, tw_time now, const struct tw_datagram *in)
 {
     if (in->iov_n != 1 || !tw_addr_eq(&in->src, &t->cfg.server))
@@ -370,15 +462,18 @@ int tw_turn_recv(struct tw_turn *t, tw_time now, const struct tw_datagram *in)
     t->in = *in;
     t->in_bytes = in->iov[0];
     t->in_off = 0;
-    size_t step = in->segment ? in->segment : t->in_bytes.n;
-    for (size_t off = 0; off < t->in_bytes.n; off += step) {
-        size_t n = t->in_bytes.n - off < step ? t->in_bytes.n - off : step;
+    for (size_t off = 0, n; off < t->in_bytes.n; off += n) {
         struct tw_stun_msg m;
+        n = turn_next_piece(t, off);
+        if (n == 0)
+            return TW_EMALFORMED;
         if (t->in_bytes.p[off] >> 6 != 0 ||
             tw_stun_decode(tw_bytes(t->in_bytes.p + off, n), &m) || m.bad_attr)
             continue;
         if (m.cls == TW_STUN_SUCCESS || m.cls == TW_STUN_ERROR)
             response(t, &m);
+        else if (m.cls == TW_STUN_INDICATION && m.method == TW_STUN_CONNECTION_ATTEMPT)
+            attempt(t, &m);
     }
     return 0;
 }
@@ -394,6 +489,8 @@ static void main_tick(struct tw_turn *t)
         t->main.want = true;
     else if (step < 0 && t->state == TURN_ALLOCATING)
         end(t, TW_TURN_FAILED, 0, why_failed(0));
+    else if (step < 0 && t->moving)
+        not_moved(t, 0, "the server does not answer on the new way");
     else if (step < 0)
         turn_lost(t, 0, "the server does not answer any more");
 }
@@ -426,8 +523,11 @@ bool tw_turn_poll_tx(struct tw_turn *t, struct tw_datagram *ret_out)
     }
     if (t->main.want) {
         t->main.want = false;
-        if (request_out(t, turn_build_main(t), ret_out))
+        if (request_out(t, turn_build_main(t), ret_out)) {
+            if (t->moving)
+                ret_out->sock = t->move_sock;
             return true;
+        }
     }
     for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
         struct peer *p = &t->peers[i];
