@@ -1,19 +1,41 @@
-/* From options to the relay's configuration. */
+/* From options, files and database to a configuration: a snapshot. */
 #ifndef THALWEGD_CONFIG_H
 #define THALWEGD_CONFIG_H
 
+#include "db.h"
 #include "options.h"
+#include "rt/tls.h"
 
 struct config {
     struct tw_relay_config relay;
     struct tw_relay_users *users;
-    struct tw_range *ranges;   /* allowed, denied and NAT64 prefixes in one array */
+    const char *realm;
+    struct ranges allowed, denied, nat64, own, banned;
+    struct tw_addr tcp[TW_RELAY_MAX_LISTENERS];
+    unsigned tcp_n;
+    struct tw_rt_tls *tls; /* NULL: neither TLS nor DTLS */
+    bool self_signed;
     unsigned workers;
+    int64_t ban_expiry;    /* when a ban ends next, 0: none does */
+    char made_up[33];      /* the password of the user that was made up, or "" */
+    struct {
+        unsigned users, secrets;
+    } from_db;
 };
 
-/* False, after saying on stderr what is wrong; free it in either case. The options must outlive
- * the configuration. */
-bool config_make(struct config *c, const struct options *o);
+#define CONFIG_MADE_UP_USER "thalweg"
+
+/* False, after saying on stderr (or `say`) what is wrong; free it in either case. The options must
+ * outlive the configuration. db: open, or NULL. before: the configuration so far, whose made-up
+ * things are kept, or NULL. */
+bool config_make(struct config *c, const struct options *o, struct db *db,
+                 options_opener *open_file, const struct config *before);
 void config_free(struct config *c);
+
+/* This machine's addresses as they are now, into c->own. */
+bool config_own_addresses(struct config *c);
+
+/* What is switched off because of who the users are, one line each to `say`. */
+void config_say_limits(const struct config *c, void (*say)(const char *line));
 
 #endif

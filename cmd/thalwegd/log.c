@@ -1,25 +1,42 @@
 #include "log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *out;
+static bool json;
+static unsigned rate;
 
-bool log_open(const char *path)
+/* Records of this second, and those that were too many in the one before. */
+static time_t second;
+static unsigned written, left_out;
+
+bool log_open(const struct log_config *cfg)
 {
-    out = stderr;
-    if (path && strcmp(path, "stdout") == 0) {
-        out = stdout;
-    } else if (path) {
-        out = fopen(path, "ae");
-        if (!out) {
-            fprintf(stderr, "thalwegd: cannot write the log %s: %s\n", path, strerror(errno));
+    FILE *to = stderr;
+    if (cfg->path && strcmp(cfg->path, "stdout") == 0) {
+        to = stdout;
+    } else if (cfg->path) {
+        int fd = cfg->open_file(cfg->path);
+        to = fd < 0 ? NULL : fdopen(fd, "a");
+        if (!to) {
+            fprintf(stderr, "thalwegd: cannot write the log %s: %s\n", cfg->path, strerror(errno));
             return false;
         }
     }
-    setvbuf(out, NULL, _IOLBF, 0);
+    setvbuf(to, NULL, _IOLBF, 0);
+    pthread_mutex_lock(&lock);
+    FILE *old = out;
+    out = to;
+    json = cfg->json;
+    rate = cfg->rate ? cfg->rate : 200;
+    pthread_mutex_unlock(&lock);
+    if (old && old != stdout && old != stderr)
+        fclose(old);
     return true;
 }
 
@@ -30,16 +47,56 @@ void log_close(void)
     out = NULL;
 }
 
-static void write_line(enum tw_level level, const char *line)
+/* A record is one line whatever is in it; in JSON, a string. */
+static void write_text(const char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (json && (c == '"' || c == '\\'))
+            fprintf(out, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(out, json ? "\\u%04x" : "\\x%02x", c);
+        else
+            fputc(c, out);
+    }
+}
+
+static void write_record(const struct timespec *ts, enum tw_level level, const char *line)
 {
     static const char *names[] = { "error", "warning", "info", "debug" };
     char stamp[32];
-    struct timespec ts;
     struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
+    gmtime_r(&ts->tv_sec, &tm);
     strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-    fprintf(out, "%s.%03ldZ %s %s\n", stamp, ts.tv_nsec / 1000000, names[level], line);
+    if (json)
+        fprintf(out, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"message\":\"", stamp,
+                ts->tv_nsec / 1000000, names[level]);
+    else
+        fprintf(out, "%s.%03ldZ %s ", stamp, ts->tv_nsec / 1000000, names[level]);
+    write_text(line);
+    fputs(json ? "\"}\n" : "\n", out);
+}
+
+static void write_line(enum tw_level level, const char *line)
+{
+    struct timespec ts;
+    char said[80];
+    clock_gettime(CLOCK_REALTIME, &ts);
+    pthread_mutex_lock(&lock);
+    if (out && ts.tv_sec != second) {
+        if (left_out) {
+            snprintf(said, sizeof(said), "%u records more than --log-rate were left out", left_out);
+            write_record(&ts, TW_WARN, said);
+        }
+        second = ts.tv_sec;
+        written = left_out = 0;
+    }
+    /* Errors always get through; there are few. */
+    if (out && (written++ < rate || level == TW_ERROR))
+        write_record(&ts, level, line);
+    else
+        left_out++;
+    pthread_mutex_unlock(&lock);
 }
 
 void log_line(enum tw_level level, const char *fmt, ...)

@@ -1,4 +1,4 @@
-/* The log: one record a line. */
+/* The log: one record a line, text or JSON, bounded, to a file or standard error. */
 #ifndef THALWEGD_LOG_H
 #define THALWEGD_LOG_H
 
@@ -6,8 +6,16 @@
 
 #include <thalweg/env.h>
 
-/* path NULL: standard error; "stdout": that. False after saying why the file cannot be opened. */
-bool log_open(const char *path);
+struct log_config {
+    const char *path;   /* NULL: standard error; "stdout" */
+    bool json;
+    unsigned rate;      /* records a second */
+    int (*open_file)(const char *path); /* for appending */
+};
+
+/* Opens or opens again. False, after a complaint, when the file cannot be opened; the log is then
+ * what it was before. path must stay. */
+bool log_open(const struct log_config *cfg);
 void log_close(void);
 
 /* From any thread. */

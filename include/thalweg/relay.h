@@ -257,7 +257,7 @@ struct tw_relay_handover {
 struct tw_relay;
 
 /* cfg stays owned by the caller and must live until replaced or the machine is freed. worker is
- * this one's index, below workers. TW_ENOMEM, TW_EINVAL (no listener, too many of something, ports
+ * this one's index, below workers. TW_ENOMEM, TW_EINVAL (too many of something, ports
  * upside down, a relay address that shared does not know). */
 TW_API TW_NODISCARD int tw_relay_new(const struct tw_relay_config *cfg,
                                      struct tw_relay_shared *shared, const struct tw_env *env,

@@ -316,7 +316,7 @@ void relay_allocate_answer(struct tw_relay *r, struct alloc *a, const struct aut
         go_live(r, a);
     if (!relay_reply_begin(r, &p, TW_STUN_SUCCESS, TW_STUN_ALLOCATE, a->tid, &signer))
         return;
-    p.asked = auth->key.n ? 0 : a->asked;
+    p.asked = signer.key.n ? 0 : a->asked;
     for (int f = 0; f < FAMILIES; f++)
         if (a->rs[f])
             tw_stun_add_addr(&p.e, TW_STUN_A_XOR_RELAYED_ADDRESS, &a->rs[f]->told);

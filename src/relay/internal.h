@@ -280,7 +280,6 @@ void relay_foreign_gone(struct tw_relay *r, const struct path *path);
 bool relay_elder(struct tw_relay *r, const struct tw_datagram *in, struct tw_bytes bytes);
 
 /* mobility.c */
-enum { TICKET = 24 };
 bool relay_ticket_serial(struct tw_relay *r, struct alloc *a);
 void relay_add_ticket(struct tw_relay *r, struct tw_stun_enc *e, const struct alloc *a);
 int relay_ticket_worker(const struct tw_relay *r, struct tw_bytes ticket);

@@ -4,8 +4,9 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-/* Worker, three zero bytes, serial number, 32 bits of chance, 96 bits of MAC over these. */
-enum { BODY = 12, MAC = TICKET - BODY };
+/* Worker, three zero bytes, serial number, 32 bits of chance, 96 bits of MAC over these; as base64,
+ * since there are clients that keep a ticket as a C string. */
+enum { BODY = 12, MAC = 12, RAW = BODY + MAC, TEXT = 32 };
 
 static void ticket_mac(const struct tw_relay *r, const uint8_t body[BODY], uint8_t mac[MAC])
 {
@@ -31,28 +32,41 @@ bool relay_ticket_serial(struct tw_relay *r, struct alloc *a)
 
 void relay_add_ticket(struct tw_relay *r, struct tw_stun_enc *e, const struct alloc *a)
 {
-    uint8_t ticket[TICKET] = { (uint8_t)r->worker };
+    uint8_t ticket[RAW] = { (uint8_t)r->worker };
+    char text[TEXT + 1];
     tw_put_u32(ticket + 4, a->ticket_serial);
     r->env.rng.fill(r->env.rng.ctx, ticket + 8, 4);
     ticket_mac(r, ticket, ticket + BODY);
-    tw_stun_add(e, TW_STUN_A_MOBILITY_TICKET, tw_bytes(ticket, TICKET));
+    sodium_bin2base64(text, sizeof(text), ticket, RAW, sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
+    tw_stun_add(e, TW_STUN_A_MOBILITY_TICKET, tw_bytes(text, TEXT));
+}
+
+/* False: it is none of ours. */
+static bool read_ticket(const struct tw_relay *r, struct tw_bytes text, uint8_t ret[RAW])
+{
+    uint8_t mac[MAC];
+    size_t n;
+    if (text.n != TEXT ||
+        sodium_base642bin(ret, RAW, (const char *)text.p, TEXT, NULL, &n, NULL,
+                          sodium_base64_VARIANT_ORIGINAL_NO_PADDING) || n != RAW)
+        return false;
+    ticket_mac(r, ret, mac);
+    return sodium_memcmp(mac, ret + BODY, MAC) == 0;
 }
 
 /* -1: it is none of ours. */
 int relay_ticket_worker(const struct tw_relay *r, struct tw_bytes ticket)
 {
-    uint8_t mac[MAC];
-    if (ticket.n != TICKET)
-        return -1;
-    ticket_mac(r, ticket.p, mac);
-    return sodium_memcmp(mac, ticket.p + BODY, MAC) == 0 ? ticket.p[0] : -1;
+    uint8_t raw[RAW];
+    return read_ticket(r, ticket, raw) ? raw[0] : -1;
 }
 
 struct alloc *relay_ticket_alloc(struct tw_relay *r, struct tw_bytes ticket)
 {
-    if (relay_ticket_worker(r, ticket) != (int)r->worker)
+    uint8_t raw[RAW];
+    if (!read_ticket(r, ticket, raw) || raw[0] != r->worker)
         return NULL;
-    uint32_t serial = tw_get_u32(ticket.p + 4);
+    uint32_t serial = tw_get_u32(raw + 4);
     return tw_map_get(&r->by_ticket, serial, eq_serial, &serial);
 }
 

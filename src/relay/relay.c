@@ -25,7 +25,7 @@ static void fill_defaults(struct tw_relay_config *c)
 
 static bool config_fits(const struct tw_relay_config *c, const struct tw_relay_shared *s)
 {
-    if (c->listener_n == 0 || c->listener_n > TW_RELAY_MAX_LISTENERS || c->relay_n != s->relay_n ||
+    if (c->listener_n > TW_RELAY_MAX_LISTENERS || c->relay_n != s->relay_n ||
         c->min_port > c->max_port || (c->relay_n == 0 && !c->no_turn) || c->behaviour_n > 2)
         return false;
     for (uint32_t i = 0; i < c->behaviour_n; i++)

@@ -8,4 +8,7 @@
  * Returns how many. */
 unsigned tw_rt_own_addrs(struct tw_addr *ret_addrs, unsigned max);
 
+/* All addresses this machine answers to, of interfaces that are down too. */
+unsigned tw_rt_all_addrs(struct tw_addr *ret_addrs, unsigned max);
+
 #endif

@@ -16,6 +16,20 @@ tw_time tw_rt_now(void)
     return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
 }
 
+tw_time tw_rt_thread_time(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
+}
+
+int64_t tw_rt_unix_offset(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return ts.tv_sec - tw_rt_now() / TW_SEC;
+}
+
 static void read_kernel(uint8_t *p, size_t n)
 {
     while (n) {

@@ -14,4 +14,10 @@ struct tw_rng tw_rt_rng(void);
 /* Raises the limit of open files as far as this process may; returns what it is now. */
 unsigned long tw_rt_raise_files(unsigned long want);
 
+/* CPU time this thread has used. */
+tw_time tw_rt_thread_time(void);
+
+/* Unix seconds minus the seconds of tw_rt_now(). */
+int64_t tw_rt_unix_offset(void);
+
 #endif

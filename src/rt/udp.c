@@ -42,7 +42,7 @@ void tw_rt_udp_set_df(struct tw_rt_udp *u, bool df)
 static int configure(struct tw_rt_udp *u, unsigned flags)
 {
     bool v4 = is_v4(u);
-    if (!v4 && set_int(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1))
+    if (!v4 && !(flags & TW_RT_BOUND) && set_int(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1))
         return TW_ESYS;
     if (flags & TW_RT_REUSEPORT && set_int(u->fd, SOL_SOCKET, SO_REUSEPORT, 1))
         return TW_ESYS;
@@ -86,6 +86,16 @@ int tw_rt_udp_open(struct tw_rt_udp *u, const struct tw_addr *local, unsigned fl
     }
     *u = s;
     return 0;
+}
+
+int tw_rt_udp_adopt(struct tw_rt_udp *u, int fd, const struct tw_addr *local, unsigned flags)
+{
+    struct tw_rt_udp s = { .fd = fd, .local = *local, .wildcard = tw_addr_is_any(local), .burst = 1,
+                           .min_burst = 1 };
+    int err = configure(&s, flags | TW_RT_BOUND);
+    if (!err)
+        *u = s;
+    return err;
 }
 
 void tw_rt_udp_close(struct tw_rt_udp *u)

@@ -16,6 +16,7 @@ enum {
     TW_RT_REUSEPORT = 0x1, /* one of a group that shares the port */
     TW_RT_RECVERR = 0x2,   /* ICMP errors are queued, see tw_rt_udp_error() */
     TW_RT_GRO = 0x4,       /* take runs whole */
+    TW_RT_BOUND = 0x8,     /* it is bound already */
 };
 
 enum { TW_RT_HOT = 32 };   /* datagrams in a row after which a twin pays */
@@ -43,6 +44,9 @@ struct tw_rt_udp {
 /* Opens and binds. local gets the port the kernel chose if it was 0.
  * TW_EADDRINUSE, TW_ESYS (errno). u is untouched on failure. */
 TW_NODISCARD int tw_rt_udp_open(struct tw_rt_udp *u, const struct tw_addr *local, unsigned flags);
+/* The same for a socket that is bound already. It stays the caller's until this succeeds. */
+TW_NODISCARD int tw_rt_udp_adopt(struct tw_rt_udp *u, int fd, const struct tw_addr *local,
+                                 unsigned flags);
 void tw_rt_udp_close(struct tw_rt_udp *u); /* its twin too */
 
 /* Opens (or turns) a twin of u: a second socket on the same address, connected to u->hot. The
@@ -67,12 +71,16 @@ bool tw_rt_udp_error(struct tw_rt_udp *u, struct tw_rt_icmp *ret);
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-enum { TW_RT_RX_MAX = 64 }; /* datagrams (or runs) held at once */
+enum {
+    TW_RT_RX_MAX = 64,   /* datagrams (or runs) held at once */
+    TW_RT_RX_TAKE = 16,  /* buffers for other uses */
+};
 
 struct tw_rt_rx {
     uint8_t *memory;
     size_t memory_n;
-    unsigned used;    /* buffers taken since the last reset */
+    unsigned used;    /* buffers filled since the last reset */
+    unsigned taken;   /* and taken */
     unsigned first, n; /* the last read's */
     struct tw_rt_udp *from;
     struct mmsghdr msgs[TW_RT_RX_MAX];
@@ -89,6 +97,11 @@ void tw_rt_rx_reset(struct tw_rt_rx *rx);
 /* Reads what is there, as much as the socket's history suggests and the buffers allow. Returns how
  * many datagrams or runs; 0 for none (errors are as good as none). */
 unsigned tw_rt_rx_read(struct tw_rt_rx *rx, struct tw_rt_udp *u);
+
+/* A buffer of 64 KiB that tx may borrow from like from the others; NULL when all are taken. They come
+ * back with the reset, or, once nothing in tx can point there, with tw_rt_rx_give(). */
+uint8_t *tw_rt_rx_take(struct tw_rt_rx *rx);
+void tw_rt_rx_give(struct tw_rt_rx *rx);
 
 /* The i-th of the last read; its iov points into rx. */
 void tw_rt_rx_get(struct tw_rt_rx *rx, unsigned i, struct tw_datagram *ret);

@@ -18,7 +18,7 @@ enum { BUF = 65536, STRIDE = BUF + 4096 + 256 };
 int tw_rt_rx_init(struct tw_rt_rx *rx)
 {
     memset(rx, 0, sizeof(*rx));
-    rx->memory_n = (size_t)TW_RT_RX_MAX * STRIDE;
+    rx->memory_n = (size_t)(TW_RT_RX_MAX + TW_RT_RX_TAKE) * STRIDE;
     void *p = mmap(NULL, rx->memory_n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return TW_ENOMEM;
@@ -42,7 +42,19 @@ void tw_rt_rx_fini(struct tw_rt_rx *rx)
 
 void tw_rt_rx_reset(struct tw_rt_rx *rx)
 {
-    rx->used = 0;
+    rx->used = rx->taken = 0;
+}
+
+uint8_t *tw_rt_rx_take(struct tw_rt_rx *rx)
+{
+    if (rx->taken == TW_RT_RX_TAKE)
+        return NULL;
+    return rx->memory + (size_t)(TW_RT_RX_MAX + rx->taken++) * STRIDE;
+}
+
+void tw_rt_rx_give(struct tw_rt_rx *rx)
+{
+    rx->taken = 0;
 }
 
 /* A read that was filled to the brim asks for more next time, one that was not for what it got:

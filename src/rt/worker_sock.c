@@ -8,7 +8,7 @@ enum { TWINS_MAX = 4096 }; /* per worker: each takes a file */
 struct tw_rt_udp *worker_sock(struct worker *w, uint32_t id)
 {
     if (id < TW_RELAY_FIRST_SOCK)
-        return id < w->listener_n ? &w->listeners[id] : NULL;
+        return id < w->server->relay_cfg.listener_n ? &w->listeners[id] : NULL;
     id -= TW_RELAY_FIRST_SOCK;
     return id < w->sock_cap ? w->socks[id] : NULL;
 }
@@ -18,11 +18,26 @@ static unsigned sock_flags(const struct worker *w)
     return TW_RT_REUSEPORT | TW_RT_RECVERR | (w->server->cfg.gro ? TW_RT_GRO : 0);
 }
 
+int worker_watch_fd(struct worker *w, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event ev = { .events = events, .data.u64 = data };
+    return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? TW_ESYS : 0;
+}
+
+void worker_rewatch_fd(struct worker *w, int fd, uint32_t *watched, uint32_t events, uint64_t data)
+{
+    struct epoll_event ev = { .events = events, .data.u64 = data };
+    if (events == *watched)
+        return;
+    int op = !events ? EPOLL_CTL_DEL : *watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (!epoll_ctl(w->epoll_fd, op, fd, &ev))
+        *watched = events;
+}
+
 int worker_watch(struct worker *w, struct tw_rt_udp *u)
 {
     u->gen = ++w->gen;
-    struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (uint64_t)u->gen << 32 | u->id };
-    return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, u->fd, &ev) ? TW_ESYS : 0;
+    return worker_watch_fd(w, u->fd, EPOLLIN, (uint64_t)u->gen << 32 | u->id);
 }
 
 static int grow_socks(struct worker *w, uint32_t place)

@@ -51,6 +51,9 @@ static void relay_event(struct relay_node *n, unsigned w, const struct tw_relay_
     case TW_RELAY_CLOSE:
         sim_close(n->host, outer_id(w, ev->sock));
         break;
+    case TW_RELAY_CONNECT:
+    case TW_RELAY_JOIN:
+        break; /* no TCP here */
     case TW_RELAY_FLOW:
         n->flow = *ev;
         break;

@@ -203,7 +203,8 @@ static void wrong_passwords_and_unknown_users(void **state)
     cred.key.k[0] ^= 1;
     strcpy(cred.username, "nobody");
     assert_int_equal(allocate(), 401);
-    assert_int_equal(tw_relay_stats(relay)->auth_failures, 2);
+    assert_int_equal(tw_relay_stats(relay)->auth_wrong_key, 1);
+    assert_int_equal(tw_relay_stats(relay)->auth_unknown_user, 1);
     strcpy(cred.username, "user");
     assert_int_equal(allocate(), 0);
     assert_true(tw_stun_verify_sha256(&answer, tw_bytes(cred.key.k, cred.key.n)));
@@ -283,6 +284,9 @@ static void allocate_rules(void **state)
     assert_int_equal(ask(), 400); /* no transport */
     begin(TW_STUN_ALLOCATE);
     tw_stun_add_u8(&e, TW_STUN_A_REQUESTED_TRANSPORT, 6);
+    assert_int_equal(ask(), 400); /* RFC 6062 §5.1: TCP is relayed to who came over TCP */
+    begin(TW_STUN_ALLOCATE);
+    tw_stun_add_u8(&e, TW_STUN_A_REQUESTED_TRANSPORT, 132);
     assert_int_equal(ask(), 442);
     assert_int_equal(allocate_with(TOKEN, 8, TOKEN, 0), 508);
     assert_int_equal(allocate_with(TOKEN, 8, TW_STUN_A_EVEN_PORT, 0), 400);

@@ -29,16 +29,16 @@ static void every_port_is_given_once(void **state)
     static bool seen[65536];
     (void)state;
     for (int i = 0; i < 1000; i++) {
-        uint16_t port = tw_relay_port_take(s, 0, 3, PORT_ANY, 50000, 50999, &rng);
+        uint16_t port = tw_relay_port_take(s, 0, 4, PORT_ANY, 50000, 50999, &rng);
         assert_in_range(port, 50000, 50999);
         assert_false(seen[port]);
         seen[port] = true;
-        assert_int_equal(tw_relay_port_owner(s, 0, port), 3);
+        assert_int_equal(tw_relay_port_mark(s, 0, port), 4);
     }
-    assert_int_equal(tw_relay_port_take(s, 0, 3, PORT_ANY, 50000, 50999, &rng), 0);
+    assert_int_equal(tw_relay_port_take(s, 0, 4, PORT_ANY, 50000, 50999, &rng), 0);
     tw_relay_port_give(s, 0, 50500);
-    assert_int_equal(tw_relay_port_owner(s, 0, 50500), -1);
-    assert_int_equal(tw_relay_port_take(s, 0, 3, PORT_EVEN, 50000, 50999, &rng), 50500);
+    assert_int_equal(tw_relay_port_mark(s, 0, 50500), 0);
+    assert_int_equal(tw_relay_port_take(s, 0, 4, PORT_EVEN, 50000, 50999, &rng), 50500);
     tw_relay_shared_free(s);
 }
 
@@ -47,14 +47,14 @@ static void pairs_are_even_and_whole(void **state)
     struct tw_relay_shared *s = shared();
     int pairs = 0;
     (void)state;
-    for (uint16_t port; (port = tw_relay_port_take(s, 0, 0, PORT_PAIR, 50001, 50100, &rng)); pairs++) {
+    for (uint16_t port; (port = tw_relay_port_take(s, 0, 1, PORT_PAIR, 50001, 50100, &rng)); pairs++) {
         assert_int_equal(port % 2, 0);
-        assert_int_equal(tw_relay_port_owner(s, 0, (uint16_t)(port + 1)), 0);
+        assert_int_equal(tw_relay_port_mark(s, 0, (uint16_t)(port + 1)), 1);
     }
     assert_int_equal(pairs, 49); /* 50002/3 .. 50098/9: 50100 has no neighbour in the range */
-    assert_int_not_equal(tw_relay_port_take(s, 0, 0, PORT_ANY, 50001, 50100, &rng), 0);
-    assert_int_not_equal(tw_relay_port_take(s, 0, 0, PORT_ANY, 50001, 50100, &rng), 0);
-    assert_int_equal(tw_relay_port_take(s, 0, 0, PORT_ANY, 50001, 50100, &rng), 0);
+    assert_int_not_equal(tw_relay_port_take(s, 0, 1, PORT_ANY, 50001, 50100, &rng), 0);
+    assert_int_not_equal(tw_relay_port_take(s, 0, 1, PORT_ANY, 50001, 50100, &rng), 0);
+    assert_int_equal(tw_relay_port_take(s, 0, 1, PORT_ANY, 50001, 50100, &rng), 0);
     tw_relay_shared_free(s);
 }
 
@@ -78,7 +78,7 @@ static void tokens_are_the_servers_own(void **state)
 static void quotas(void **state)
 {
     struct tw_relay_shared *s = shared();
-    uint64_t alice = tw_relay_user_id(s, "alice"), bob = tw_relay_user_id(s, "bob");
+    uint64_t alice = tw_relay_user_id(s, tw_bytes_str("alice")), bob = tw_relay_user_id(s, tw_bytes_str("bob"));
     (void)state;
     struct quota *a1 = tw_relay_quota_take(s, alice, 2, 3), *a2 = tw_relay_quota_take(s, alice, 2, 3);
     assert_ptr_equal(a1, a2);
@@ -116,7 +116,7 @@ static void users_are_found_by_name_and_hash(void **state)
     assert_null(tw_relay_users_by_name(u, tw_bytes_str("user")));
     assert_null(tw_relay_users_by_name(u, tw_bytes_str("user77x")));
     assert_true(tw_relay_users_sha256(u));
-    assert_ok(tw_relay_users_add_key(u, "old", key));
+    assert_ok(tw_relay_users_add_keys(u, "old", key, NULL));
     assert_false(tw_relay_users_sha256(u));
     tw_relay_users_free(u);
 }

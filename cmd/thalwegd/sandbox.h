@@ -1,0 +1,14 @@
+/* Giving up what the server does not need once it runs. */
+#ifndef THALWEGD_SANDBOX_H
+#define THALWEGD_SANDBOX_H
+
+#include <stdbool.h>
+
+/* Becomes user and group for good. False after a complaint. */
+bool sandbox_become(const char *user, const char *group);
+
+/* Leaves only the system calls that a running server makes; others fail with EPERM. For all threads.
+ * False after a complaint. */
+bool sandbox_enter(void);
+
+#endif

@@ -1,0 +1,168 @@
+#include "rt/tls.h"
+
+#include <gnutls/crypto.h>
+#include <gnutls/x509.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <thalweg/error.h>
+
+/* TLS 1.2 and 1.3 only, forward secrecy and AEAD only. */
+static const char default_priority[] =
+    "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:+VERS-DTLS1.2:-RSA:-CIPHER-ALL:+AES-128-GCM:"
+    "+CHACHA20-POLY1305:+AES-256-GCM:%SERVER_PRECEDENCE";
+
+static int make(const char *priority, struct tw_rt_tls **ret, const char **why)
+{
+    struct tw_rt_tls *t = calloc(1, sizeof(*t));
+    if (!t || gnutls_certificate_allocate_credentials(&t->cred)) {
+        free(t);
+        return TW_ENOMEM;
+    }
+    t->refs = 1;
+    if (gnutls_priority_init(&t->priority, priority ? priority : default_priority, NULL)) {
+        t->priority = NULL;
+        tw_rt_tls_unref(t);
+        *why = "the cipher list is not a GnuTLS priority string";
+        return TW_ECRYPTO;
+    }
+    *ret = t;
+    return 0;
+}
+
+static gnutls_datum_t datum(struct tw_bytes b)
+{
+    return (gnutls_datum_t){ (uint8_t *)(uintptr_t)b.p, (unsigned)b.n };
+}
+
+int tw_rt_tls_new(const struct tw_rt_tls_config *cfg, struct tw_rt_tls **ret_tls,
+                  const char **ret_why)
+{
+    struct tw_rt_tls *t;
+    *ret_why = "out of memory";
+    int err = make(cfg->priority, &t, ret_why);
+    if (err)
+        return err;
+    gnutls_datum_t cert = datum(cfg->cert), key = datum(cfg->key);
+    err = gnutls_certificate_set_x509_key_mem2(t->cred, &cert, &key, GNUTLS_X509_FMT_PEM,
+                                               cfg->key_password, 0);
+    if (err < 0) {
+        *ret_why = gnutls_strerror(err);
+        tw_rt_tls_unref(t);
+        return TW_ECRYPTO;
+    }
+    *ret_tls = t;
+    return 0;
+}
+
+static int sign_self(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+{
+    static const char name[] = "thalweg";
+    uint8_t serial[16];
+    time_t now = time(NULL);
+    enum { DAY = 86400 };
+    int err = gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof(serial));
+    serial[0] &= 0x7f;
+    if (err >= 0)
+        err = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
+                                           GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+    if (err >= 0)
+        err = gnutls_x509_crt_set_version(crt, 3);
+    if (err >= 0)
+        err = gnutls_x509_crt_set_serial(crt, serial, sizeof(serial));
+    if (err >= 0)
+        err = gnutls_x509_crt_set_activation_time(crt, now - DAY);
+    if (err >= 0)
+        err = gnutls_x509_crt_set_expiration_time(crt, now + 365 * DAY);
+    if (err >= 0)
+        err = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name,
+                                            sizeof(name) - 1);
+    if (err >= 0)
+        err = gnutls_x509_crt_set_key(crt, key);
+    if (err >= 0)
+        err = gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+    return err;
+}
+
+int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tls **ret_tls,
+                              const char **ret_why)
+{
+    struct tw_rt_tls *t;
+    gnutls_x509_crt_t crt = NULL;
+    gnutls_x509_privkey_t key = NULL;
+    *ret_why = "out of memory";
+    int err = make(priority, &t, ret_why);
+    if (err)
+        return err;
+    err = gnutls_x509_crt_init(&crt);
+    if (err >= 0)
+        err = gnutls_x509_privkey_init(&key);
+    if (err >= 0)
+        err = sign_self(crt, key);
+    if (err >= 0)
+        err = gnutls_certificate_set_x509_key(t->cred, &crt, 1, key);
+    if (crt)
+        gnutls_x509_crt_deinit(crt);
+    if (key)
+        gnutls_x509_privkey_deinit(key);
+    if (err < 0) {
+        *ret_why = gnutls_strerror(err);
+        tw_rt_tls_unref(t);
+        return TW_ECRYPTO;
+    }
+    *ret_tls = t;
+    return 0;
+}
+
+int tw_rt_tls_new_client(struct tw_bytes ca, struct tw_rt_tls **ret_tls, const char **ret_why)
+{
+    struct tw_rt_tls *t;
+    *ret_why = "out of memory";
+    int err = make(NULL, &t, ret_why);
+    if (err)
+        return err;
+    gnutls_datum_t pem = datum(ca);
+    err = ca.n ? gnutls_certificate_set_x509_trust_mem(t->cred, &pem, GNUTLS_X509_FMT_PEM)
+               : gnutls_certificate_set_x509_system_trust(t->cred);
+    if (err < 0 || (ca.n && err == 0)) {
+        *ret_why = ca.n ? "there is no certificate in the CA file" : gnutls_strerror(err);
+        tw_rt_tls_unref(t);
+        return TW_ECRYPTO;
+    }
+    *ret_tls = t;
+    return 0;
+}
+
+struct tw_rt_tls *tw_rt_tls_ref(struct tw_rt_tls *t)
+{
+    atomic_fetch_add(&t->refs, 1);
+    return t;
+}
+
+void tw_rt_tls_unref(struct tw_rt_tls *t)
+{
+    if (!t || atomic_fetch_sub(&t->refs, 1) != 1)
+        return;
+    gnutls_certificate_free_credentials(t->cred);
+    if (t->priority)
+        gnutls_priority_deinit(t->priority);
+    free(t);
+}
+
+int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags, gnutls_session_t *ret_session)
+{
+    static const gnutls_datum_t alpn[] = { { (uint8_t *)(uintptr_t) "stun.turn", 9 },
+                                           { (uint8_t *)(uintptr_t) "stun.nat-discovery", 18 } };
+    gnutls_session_t s;
+    if (gnutls_init(&s, flags | GNUTLS_NO_SIGNAL))
+        return TW_ENOMEM;
+    if (gnutls_priority_set(s, t->priority) ||
+        gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, t->cred) ||
+        gnutls_alpn_set_protocols(s, alpn, 2, 0)) {
+        gnutls_deinit(s);
+        return TW_ECRYPTO;
+    }
+    *ret_session = s;
+    return 0;
+}

@@ -1,0 +1,44 @@
+/* Certificates and sessions for TLS and DTLS (GnuTLS). */
+#ifndef TW_RT_TLS_H
+#define TW_RT_TLS_H
+
+#include <gnutls/gnutls.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <thalweg/bytes.h>
+
+/* A certificate and its key, shared by the sessions made with it. */
+struct tw_rt_tls {
+    _Atomic unsigned refs;
+    gnutls_certificate_credentials_t cred;
+    gnutls_priority_t priority;
+};
+
+struct tw_rt_tls_config {
+    struct tw_bytes cert, key;  /* PEM; the chain, own certificate first */
+    const char *key_password;   /* NULL: none */
+    const char *priority;       /* GnuTLS priority string, NULL: ours */
+};
+
+/* *ret_why says what is wrong: static. TW_ENOMEM, TW_ECRYPTO. */
+TW_NODISCARD int tw_rt_tls_new(const struct tw_rt_tls_config *cfg, struct tw_rt_tls **ret_tls,
+                               const char **ret_why);
+
+/* A certificate for nobody in particular, made up on the spot: ECDSA P-256, a year. */
+TW_NODISCARD int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tls **ret_tls,
+                                           const char **ret_why);
+
+/* For clients: checks certificates against the system's, or, with ca, against that PEM only. */
+TW_NODISCARD int tw_rt_tls_new_client(struct tw_bytes ca, struct tw_rt_tls **ret_tls,
+                                      const char **ret_why);
+
+struct tw_rt_tls *tw_rt_tls_ref(struct tw_rt_tls *t);
+void tw_rt_tls_unref(struct tw_rt_tls *t);
+
+/* A session; flags as for gnutls_init. ALPN offers stun.turn (RFC 7443) and stun.nat-discovery.
+ * TW_ECRYPTO, TW_ENOMEM. */
+TW_NODISCARD int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags,
+                                   gnutls_session_t *ret_session);
+
+#endif
