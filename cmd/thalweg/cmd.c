@@ -1,5 +1,6 @@
 #include "cmd.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,11 +130,6 @@ int cmd_find_server(const char *text, bool turn, const char *family, struct tw_u
         fprintf(stderr, "thalweg: this needs a %s: URI\n", turn ? "turn" : "stun");
         return EXIT_USAGE;
     }
-    if (ret_uri->transport != TW_TRANSPORT_UDP) {
-        fprintf(stderr, "thalweg: this version speaks UDP only, not %s\n",
-                tw_transport_name(ret_uri->transport));
-        return EXIT_USAGE;
-    }
     int err = tw_rt_resolve(ret_uri, want, WAIT_MS, ret_addrs, ret_n);
     if (err) {
         fprintf(stderr, "thalweg: cannot find %s: %s\n", ret_uri->host,
@@ -142,6 +138,66 @@ int cmd_find_server(const char *text, bool turn, const char *family, struct tw_u
         return EXIT_FAILED;
     }
     return EXIT_OK;
+}
+
+/* --- connections -------------------------------------------------------------------------- */
+
+static int read_ca(const char *path, uint8_t *buf, size_t cap, struct tw_bytes *ret)
+{
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(buf, 1, cap, f) : 0;
+    if (!f || n == 0 || n == cap) {
+        fprintf(stderr, "thalweg: --ca: cannot read %s\n", path);
+        if (f)
+            fclose(f);
+        return EXIT_USAGE;
+    }
+    fclose(f);
+    *ret = tw_bytes(buf, n);
+    return EXIT_OK;
+}
+
+int cmd_link_config(const struct tw_uri *uri, const struct tw_addr *server,
+                    const struct cmd_tls *tls, struct tw_rt_link_config *ret)
+{
+    static struct tw_rt_tls *cred; /* one for all connections, until the process ends */
+    static uint8_t pem[1 << 18];
+    struct tw_bytes ca = { 0 };
+    const char *why;
+    *ret = (struct tw_rt_link_config){ .transport = uri->transport, .server = *server,
+                                       .host = tls->insecure ? NULL : uri->host };
+    if (uri->transport == TW_TRANSPORT_TCP)
+        return EXIT_OK;
+    if (!cred && tls->ca && read_ca(tls->ca, pem, sizeof(pem), &ca))
+        return EXIT_USAGE;
+    if (!cred && tw_rt_tls_new_client(ca, &cred, &why)) {
+        fprintf(stderr, "thalweg: %s\n", why);
+        return EXIT_FAILED;
+    }
+    ret->tls = cred;
+    return EXIT_OK;
+}
+
+int cmd_agent(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_uri *uri,
+              const struct tw_addr *server, const struct cmd_tls *tls,
+              const struct tw_rt_machine *ops, void *machine,
+              void (*on_events)(struct tw_rt_agent *a, tw_time now))
+{
+    struct tw_addr any = { .family = server->family };
+    struct tw_rt_link_config how;
+    if (uri->transport == TW_TRANSPORT_UDP) {
+        if (!tw_rt_agent_init(a, loop, &any, ops, machine, on_events))
+            return EXIT_OK;
+    } else {
+        int status = cmd_link_config(uri, server, tls, &how);
+        if (status)
+            return status;
+        if (!tw_rt_agent_connect(a, loop, &how, ops, machine, on_events))
+            return EXIT_OK;
+    }
+    fprintf(stderr, "thalweg: no %s socket: %s\n", tw_transport_name(uri->transport),
+            strerror(errno));
+    return EXIT_FAILED;
 }
 
 void cmd_json_string(FILE *to, const char *s)

@@ -5,8 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include <thalweg/addr.h>
-#include <thalweg/uri.h>
+#include "rt/agent.h"
 
 /* Exit codes, documented in thalweg(1). */
 enum {
@@ -21,6 +20,7 @@ struct verb {
     const char *help;                  /* one line */
 };
 
+int cmd_nat(int argc, char **argv);
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
 
@@ -42,6 +42,31 @@ int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *
  * NULL. Returns EXIT_OK, EXIT_USAGE or EXIT_FAILED. */
 int cmd_find_server(const char *text, bool turn, const char *family, struct tw_uri *ret_uri,
                     struct tw_addr *ret_addrs, unsigned *ret_n);
+
+/* How a server's certificate is judged. */
+struct cmd_tls {
+    bool insecure;
+    const char *ca; /* PEM file; NULL: the system's */
+};
+#define CMD_TLS_OPTIONS(t)                                                                        \
+    { "--ca", "FILE", &(t)->ca, 0, 0, "trust only certificates that these in PEM sign" },         \
+    { "--insecure", NULL, &(t)->insecure, 0, 0, "do not look at the server's certificate" }
+
+/* What a connection to a server is made with; complains on stderr. uri and host in it stay. */
+int cmd_link_config(const struct tw_uri *uri, const struct tw_addr *server,
+                    const struct cmd_tls *tls, struct tw_rt_link_config *ret);
+
+/* An agent over whatever transport the URI names. Returns EXIT_OK or, after a complaint,
+ * EXIT_FAILED or EXIT_USAGE. */
+int cmd_agent(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_uri *uri,
+              const struct tw_addr *server, const struct cmd_tls *tls,
+              const struct tw_rt_machine *ops, void *machine,
+              void (*on_events)(struct tw_rt_agent *a, tw_time now));
+
+static inline bool cmd_is_stream(const struct tw_uri *uri)
+{
+    return uri->transport == TW_TRANSPORT_TCP || uri->transport == TW_TRANSPORT_TLS;
+}
 
 /* Writes a string as JSON, quotes and all. */
 void cmd_json_string(FILE *to, const char *s);

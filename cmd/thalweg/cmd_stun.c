@@ -20,6 +20,7 @@ static struct {
     bool json;
     const char *family;
     unsigned timeout_ms;
+    struct cmd_tls tls;
 } opt;
 
 /* Short enough for a person to wait for: 250 ms, 4 times, then half a second more. */
@@ -33,6 +34,16 @@ struct query {
     bool done;
 };
 
+static void on_over(struct tw_rt_agent *a, const char *why)
+{
+    struct query *q = a->user;
+    if (q->done)
+        return;
+    q->done = true;
+    q->result = (struct tw_stun_client_event){ .type = TW_STUN_CLIENT_FAILED, .why = why };
+    uv_stop(a->timer.loop);
+}
+
 static void on_events(struct tw_rt_agent *a, tw_time now)
 {
     struct query *q = a->user;
@@ -44,18 +55,19 @@ static void on_events(struct tw_rt_agent *a, tw_time now)
 }
 
 /* One server address; false when the socket cannot be had. */
-static bool ask(struct query *q, uv_loop_t *loop, const struct tw_addr *server)
+static bool ask(struct query *q, uv_loop_t *loop, const struct tw_uri *uri,
+                const struct tw_addr *server)
 {
     struct tw_env env = { .rng = tw_rt_rng() };
-    struct tw_addr any = { .family = server->family };
-    struct tw_stun_client_config cfg = { .server = *server, .timing = &timing };
+    struct tw_stun_client_config cfg = { .server = *server, .timing = &timing,
+                                         .stream = cmd_is_stream(uri) };
     memset(q, 0, sizeof(*q));
     tw_stun_client_init(&q->client, &cfg, &env, tw_rt_now());
-    if (tw_rt_agent_init(&q->agent, loop, &any, &tw_rt_stun_client, &q->client, on_events)) {
-        fprintf(stderr, "thalweg: no UDP socket: %s\n", strerror(errno));
+    if (cmd_agent(&q->agent, loop, uri, server, &opt.tls, &tw_rt_stun_client, &q->client,
+                  on_events))
         return false;
-    }
     q->agent.user = q;
+    q->agent.on_over = on_over;
     tw_rt_agent_pump(&q->agent);
     uv_run(loop, UV_RUN_DEFAULT);
     tw_rt_agent_fini(&q->agent);
@@ -96,6 +108,7 @@ int cmd_stun(int argc, char **argv)
     const struct cmd_option options[] = {
         { "--json", NULL, &opt.json, 0, 0, "print one line of JSON" },
         { "--family", "4|6", &opt.family, 0, 0, "use only IPv4 or only IPv6" },
+        CMD_TLS_OPTIONS(&opt.tls),
         { "--timeout", "MS", &opt.timeout_ms, 100, 60000, "give a server so long (default 2250)" },
         { 0 },
     };
@@ -118,11 +131,11 @@ int cmd_stun(int argc, char **argv)
     status = EXIT_FAILED;
     for (unsigned i = 0, redirects = 0; i < n && status; i++) {
         struct tw_addr server = addrs[i];
-        if (!ask(&q, loop, &server))
+        if (!ask(&q, loop, &uri, &server))
             break;
         while (q.result.type == TW_STUN_CLIENT_REDIRECT && redirects++ < 3) {
             server = q.result.alternate;
-            if (!ask(&q, loop, &server))
+            if (!ask(&q, loop, &uri, &server))
                 return EXIT_FAILED;
         }
         if (q.result.type == TW_STUN_CLIENT_MAPPED)

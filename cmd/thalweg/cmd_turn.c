@@ -8,21 +8,23 @@
 
 #include <thalweg/turn.h>
 
-#include "rt/agent.h"
+#include "cmd_turn_tcp.h"
 #include "rt/os.h"
 #include "rt/resolve.h"
 
 static const char usage[] =
     "usage: thalweg turn [options] URI\n\n"
     "Tests a TURN server: makes two allocations, sends packets from one to the other and back, and\n"
-    "measures delay, loss and throughput. URI is turn:HOST[:PORT][?transport=udp] or just the host.\n"
+    "measures delay, loss and throughput. URI is turn:HOST[:PORT][?transport=udp|tcp], or turns: for TLS\n"
+    "(?transport=udp: DTLS), or just the host.\n"
     "Exits with 0 when all of it worked, 1 when not, 2 on wrong usage.\n\n"
     "Options:\n";
 
 static struct {
-    bool json, v6, no_throughput;
+    bool json, v6, no_throughput, tcp_relay;
     const char *user, *password, *family, *peer;
     unsigned pings, seconds, size;
+    struct cmd_tls tls;
 } opt = { .pings = 20, .seconds = 2, .size = 1000 };
 
 enum {
@@ -57,6 +59,7 @@ struct test {
     uv_loop_t *loop;
     uv_timer_t timer;
     struct side a, b; /* a sends, b echoes; with --peer there is no b */
+    struct tw_uri uri;
     struct tw_addr server, target;
     enum { ALLOCATING, BINDING, PINGING, BULKING, CLOSING } phase;
     tw_time bind_started, bound, bulk_started, bulk_ended, last_bulk;
@@ -264,12 +267,9 @@ static void bind_both(struct test *t)
         fail(t, "channel", tw_strerror(err), 0);
         return;
     }
-    tw_rt_agent_send(&t->a.agent);
-    tw_rt_tx_flush(t->a.agent.tx);
-    if (t->b.turn) {
-        tw_rt_agent_send(&t->b.agent);
-        tw_rt_tx_flush(t->b.agent.tx);
-    }
+    tw_rt_agent_flush(&t->a.agent);
+    if (t->b.turn)
+        tw_rt_agent_flush(&t->b.agent);
 }
 
 static void on_allocated(struct side *s, const struct tw_turn_event *ev, tw_time now)
@@ -330,8 +330,13 @@ static void on_event(struct side *s, const struct tw_turn_event *ev, tw_time now
         if (t->a.closed && (t->b.closed || !t->b.turn))
             uv_stop(t->loop);
         break;
-    case TW_TURN_PERMITTED:
     case TW_TURN_REDIRECT:
+        fail(t, "allocation", "the server sends us to another one; try that", 0);
+        break;
+    case TW_TURN_PERMITTED:
+    case TW_TURN_CONNECTED:
+    case TW_TURN_ATTEMPT:
+    case TW_TURN_MOVED:
         break;
     }
 }
@@ -346,6 +351,17 @@ static void on_events(struct tw_rt_agent *a, tw_time now)
         fill_window(s->test);
 }
 
+static void on_over(struct tw_rt_agent *a, const char *why)
+{
+    struct side *s = a->user;
+    if (s->test->phase == CLOSING) {
+        s->closed = true;
+        uv_stop(s->test->loop);
+    } else {
+        fail(s->test, "connection", why, 0);
+    }
+}
+
 /* --- life --------------------------------------------------------------------------------- */
 
 static bool start_side(struct test *t, struct side *s, const char *name)
@@ -353,8 +369,8 @@ static bool start_side(struct test *t, struct side *s, const char *name)
     static const struct tw_stun_timing timing = { .rto = 250 * TW_MSEC, .rc = 5, .rm = 4,
                                                   .stream_timeout = 10 * TW_SEC };
     struct tw_env env = { .rng = tw_rt_rng() };
-    struct tw_addr any = { .family = t->server.family };
     struct tw_turn_config cfg = { .server = t->server, .username = opt.user,
+                                  .stream = cmd_is_stream(&t->uri),
                                   .password = opt.password, .timing = &timing,
                                   .families = opt.v6 ? TW_TURN_V6 : TW_TURN_V4 };
     *s = (struct side){ .test = t, .name = name };
@@ -363,12 +379,13 @@ static bool start_side(struct test *t, struct side *s, const char *name)
         fprintf(stderr, "thalweg: user name or password: %s\n", tw_strerror(err));
         return false;
     }
-    if (tw_rt_agent_init(&s->agent, t->loop, &any, &tw_rt_turn, s->turn, on_events)) {
-        fprintf(stderr, "thalweg: no UDP socket: %s\n", strerror(errno));
+    if (cmd_agent(&s->agent, t->loop, &t->uri, &t->server, &opt.tls, &tw_rt_turn, s->turn,
+                  on_events)) {
         tw_turn_free(s->turn);
         return false;
     }
     s->agent.user = s;
+    s->agent.on_over = on_over;
     s->started = tw_rt_now();
     if (tw_turn_allocate(s->turn, s->started))
         return false;
@@ -409,12 +426,14 @@ int cmd_turn(int argc, char **argv)
         { "--pings", "N", &opt.pings, 1, 1000, "echo packets (default 20)" },
         { "--seconds", "S", &opt.seconds, 1, 3600, "how long to measure throughput (default 2)" },
         { "--size", "BYTES", &opt.size, 16, 60000, "payload of throughput packets (default 1000)" },
+        { "--tcp-relay", NULL, &opt.tcp_relay, 0, 0, "relay a TCP connection (RFC 6062) instead of UDP; "
+          "the URI must be of TCP or TLS" },
+        CMD_TLS_OPTIONS(&opt.tls),
         { "--no-throughput", NULL, &opt.no_throughput, 0, 0, "leave throughput out" },
         { 0 },
     };
     static struct test t;
     const char *text;
-    struct tw_uri uri;
     struct tw_addr addrs[TW_RT_RESOLVED_MAX];
     unsigned n;
     bool done;
@@ -432,9 +451,18 @@ int cmd_turn(int argc, char **argv)
         return EXIT_USAGE;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    status = cmd_find_server(text, true, opt.family, &uri, addrs, &n);
+    status = cmd_find_server(text, true, opt.family, &t.uri, addrs, &n);
     if (status)
         return status;
     t.server = addrs[0];
+    if (opt.tcp_relay && (opt.peer || !cmd_is_stream(&t.uri))) {
+        fprintf(stderr, "thalweg: --tcp-relay needs a URI with ?transport=tcp, and no --peer\n");
+        return EXIT_USAGE;
+    }
+    if (opt.tcp_relay)
+        return cmd_turn_tcp(&(struct cmd_turn_tcp){
+            .uri = &t.uri, .server = &t.server, .tls = &opt.tls, .user = opt.user,
+            .password = opt.password, .pings = opt.pings, .seconds = opt.no_throughput ? 0 : opt.seconds,
+            .v6 = opt.v6, .json = opt.json });
     return run(&t);
 }

@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-#include <thalweg/stun_client.h>
+#include <thalweg/behaviour.h>
+#include <thalweg/stun.h>
 #include <thalweg/turn.h>
 
 #include "rt/os.h"
@@ -29,6 +30,7 @@
 
 MACHINE(stun_client, struct tw_stun_client, tw_stun_client)
 MACHINE(turn, struct tw_turn, tw_turn)
+MACHINE(behaviour, struct tw_behaviour, tw_behaviour)
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -37,11 +39,30 @@ static void on_timer(uv_timer_t *timer)
     tw_rt_agent_pump(a);
 }
 
+/* A run is one datagram after the other where there are datagrams. */
+static void link_send(struct tw_rt_agent *a, const struct tw_datagram *d)
+{
+    (void)!tw_rt_link_send(&a->link, d->iov, d->iov_n); /* full: dropped, like on a network */
+}
+
 void tw_rt_agent_send(struct tw_rt_agent *a)
 {
     struct tw_datagram d;
-    while (a->ops->poll_tx(a->machine, &d))
-        tw_rt_tx_add(a->tx, &a->udp, &d);
+    if (a->linked && !a->link.open)
+        return;
+    while (a->ops->poll_tx(a->machine, &d)) {
+        if (a->linked)
+            link_send(a, &d);
+        else
+            tw_rt_tx_add(a->tx, &a->udp, &d);
+    }
+}
+
+void tw_rt_agent_flush(struct tw_rt_agent *a)
+{
+    tw_rt_agent_send(a);
+    if (!a->linked)
+        tw_rt_tx_flush(a->tx);
 }
 
 static void arm(struct tw_rt_agent *a)
@@ -66,8 +87,9 @@ static void drain(struct tw_rt_agent *a)
 void tw_rt_agent_pump(struct tw_rt_agent *a)
 {
     drain(a);
-    tw_rt_tx_flush(a->tx);
-    if (!a->closing)
+    if (!a->linked)
+        tw_rt_tx_flush(a->tx);
+    if (!a->closing && !a->over)
         arm(a);
 }
 
@@ -115,10 +137,62 @@ int tw_rt_agent_init(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_add
     return 0;
 }
 
+/* --- over a connection ---------------------------------------------------------------------- */
+
+static void on_open(struct tw_rt_link *l)
+{
+    tw_rt_agent_pump(l->user);
+}
+
+static size_t whole_frames(struct tw_bytes in)
+{
+    size_t n = 0, len;
+    while (n < in.n && !tw_stun_frame(in.p + n, in.n - n, &len) && len)
+        n += len;
+    return n;
+}
+
+static size_t on_data(struct tw_rt_link *l, struct tw_bytes in)
+{
+    struct tw_rt_agent *a = l->user;
+    struct tw_bytes whole = tw_bytes(in.p, l->cfg.transport == TW_TRANSPORT_DTLS
+                                               ? in.n : whole_frames(in));
+    struct tw_datagram d = { .src = a->server, .iov = &whole, .iov_n = 1 };
+    if (whole.n && !a->closing && !a->ops->recv(a->machine, tw_rt_now(), &d))
+        tw_rt_agent_pump(a);
+    return whole.n;
+}
+
+static void on_over(struct tw_rt_link *l, const char *why)
+{
+    struct tw_rt_agent *a = l->user;
+    a->over = true;
+    uv_timer_stop(&a->timer);
+    if (a->on_over)
+        a->on_over(a, why);
+}
+
+int tw_rt_agent_connect(struct tw_rt_agent *a, uv_loop_t *loop,
+                        const struct tw_rt_link_config *how, const struct tw_rt_machine *ops,
+                        void *machine, void (*on_events)(struct tw_rt_agent *a, tw_time now))
+{
+    static const struct tw_rt_link_events events = { on_open, on_data, on_over };
+    *a = (struct tw_rt_agent){ .ops = ops, .machine = machine, .on_events = on_events,
+                               .linked = true, .server = how->server };
+    int err = tw_rt_link_open(&a->link, loop, how, &events, a);
+    if (err)
+        return err;
+    uv_timer_init(loop, &a->timer);
+    a->timer.data = a;
+    return 0;
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
 static void on_closed(uv_handle_t *h)
 {
     struct tw_rt_agent *a = h->data;
-    if (++a->closing != 3)
+    if (a->linked || ++a->closing != 3)
         return;
     tw_rt_udp_close(&a->udp);
     tw_rt_rx_fini(&a->rx);
@@ -127,8 +201,12 @@ static void on_closed(uv_handle_t *h)
 
 void tw_rt_agent_fini(struct tw_rt_agent *a)
 {
-    tw_rt_tx_flush(a->tx);
     a->closing = 1;
-    uv_close((uv_handle_t *)&a->poll, on_closed);
+    if (a->linked) {
+        tw_rt_link_close(&a->link, NULL);
+    } else {
+        tw_rt_tx_flush(a->tx);
+        uv_close((uv_handle_t *)&a->poll, on_closed);
+    }
     uv_close((uv_handle_t *)&a->timer, on_closed);
 }

@@ -1,0 +1,52 @@
+/* A client's connection to a server on a libuv loop: TCP, TLS or DTLS. */
+#ifndef TW_RT_LINK_H
+#define TW_RT_LINK_H
+
+#include <uv.h>
+
+#include <thalweg/uri.h>
+
+#include "rt/conn.h"
+
+struct tw_rt_link_config {
+    enum tw_transport transport; /* not UDP */
+    struct tw_addr server, local; /* local: family NONE for any */
+    struct tw_rt_tls *tls;       /* for TLS and DTLS; outlives the link */
+    const char *host;            /* whose certificate it must be; NULL: anybody's */
+};
+
+struct tw_rt_link;
+struct tw_rt_link_events {
+    void (*on_open)(struct tw_rt_link *l);
+    /* Bytes, or, over DTLS, one datagram. Returns how many were used: the rest, of a stream, is
+     * given again with more behind it. */
+    size_t (*on_data)(struct tw_rt_link *l, struct tw_bytes data);
+    /* It could not be opened, or is over. Once; only tw_rt_link_close() is legal then. */
+    void (*on_over)(struct tw_rt_link *l, const char *why);
+};
+
+struct tw_rt_link {
+    struct tw_rt_link_config cfg;
+    const struct tw_rt_link_events *events;
+    void *user;
+    struct conn conn;
+    uv_poll_t poll;
+    bool open, over, connecting;
+    uint8_t *in;
+    size_t in_n;
+    char host[TW_URI_HOST_MAX + 1];
+    void (*on_closed)(struct tw_rt_link *l);
+};
+
+/* Starts connecting. TW_ESYS (errno), TW_ENOMEM, TW_ECRYPTO. */
+TW_NODISCARD int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop,
+                                 const struct tw_rt_link_config *cfg,
+                                 const struct tw_rt_link_events *events, void *user);
+/* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
+ * already, or it is not open. */
+bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
+size_t tw_rt_link_pending(const struct tw_rt_link *l);
+/* Closes; on_closed (may be NULL) comes from the loop, after which l may be freed or used again. */
+void tw_rt_link_close(struct tw_rt_link *l, void (*on_closed)(struct tw_rt_link *l));
+
+#endif
