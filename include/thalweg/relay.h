@@ -72,6 +72,10 @@ TW_API TW_NODISCARD int tw_relay_users_add_secret(struct tw_relay_users *u, cons
 /* What stands between EXPIRY and ID; ':' unless set. */
 TW_API void tw_relay_users_set_separator(struct tw_relay_users *u, char separator);
 
+/* The password of a time-limited name: base64(HMAC-SHA1(secret, name)), 28 characters. TW_ECRYPTO. */
+TW_API TW_NODISCARD int tw_relay_timed_password(const char *secret, const char *name,
+                                                char ret_password[29]);
+
 /* Whether every user has a SHA-256 key: only then PASSWORD-ALGORITHMS may be offered, since a
  * client that sees it will not fall back. */
 TW_API bool tw_relay_users_sha256(const struct tw_relay_users *u);

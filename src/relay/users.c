@@ -237,18 +237,30 @@ bool tw_relay_users_timed(const struct tw_relay_users *u, struct tw_bytes name, 
     return true;
 }
 
+static int timed_password(struct tw_bytes secret, struct tw_bytes name, char ret[29])
+{
+    enum { SHA1 = 20, TEXT = 29 };
+    uint8_t mac[SHA1];
+    if (gnutls_hmac_fast(GNUTLS_MAC_SHA1, secret.p, secret.n, name.p, name.n, mac))
+        return TW_ECRYPTO;
+    sodium_bin2base64(ret, TEXT, mac, sizeof(mac), sodium_base64_VARIANT_ORIGINAL);
+    sodium_memzero(mac, sizeof(mac));
+    return 0;
+}
+
+int tw_relay_timed_password(const char *secret, const char *name, char ret_password[29])
+{
+    return timed_password(tw_bytes_str(secret), tw_bytes_str(name), ret_password);
+}
+
 int tw_relay_users_timed_key(const struct tw_relay_users *u, uint32_t i, struct tw_bytes name,
                              enum tw_stun_algorithm algo, struct tw_stun_key *ret_key)
 {
-    enum { SHA1 = 20, TEXT = 28 };
-    uint8_t mac[SHA1];
-    char password[TEXT + 1];
-    if (gnutls_hmac_fast(GNUTLS_MAC_SHA1, u->secrets[i].p, u->secrets[i].n, name.p, name.n, mac))
-        return TW_ECRYPTO;
-    sodium_bin2base64(password, sizeof(password), mac, sizeof(mac), sodium_base64_VARIANT_ORIGINAL);
-    int err = tw_stun_long_term_key(algo, name, tw_bytes_str(u->realm), tw_bytes_str(password),
+    char password[29];
+    int err = timed_password(u->secrets[i], name, password);
+    if (!err)
+        err = tw_stun_long_term_key(algo, name, tw_bytes_str(u->realm), tw_bytes_str(password),
                                     ret_key);
     sodium_memzero(password, sizeof(password));
-    sodium_memzero(mac, sizeof(mac));
     return err;
 }

@@ -1,15 +1,23 @@
-# What the interop tests share. Sourced; expects BUILD to be the build directory.
+# What the interop and lab tests share. Sourced; expects BUILD to be the build directory.
 set -u
 WORK=$(mktemp -d)
+chmod 755 "$WORK" # a server that has become somebody else writes there
 PIDS=
+export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=1"
 
 cleanup() {
-    for p in $PIDS; do
-        kill "$p" 2>/dev/null
+    # The first TERM makes a server of ours drain, the second ends it; who does not, is killed.
+    for signal in TERM TERM; do
+        # shellcheck disable=SC2086
+        [ -z "$PIDS" ] || kill -$signal $PIDS 2>/dev/null
+        sleep 0.1
     done
+    (sleep 5 && kill -KILL $PIDS) 2>/dev/null &
+    killer=$!
     for p in $PIDS; do
         wait "$p" 2>/dev/null
     done
+    kill $killer 2>/dev/null
     rm -rf "$WORK"
 }
 trap cleanup EXIT
@@ -28,16 +36,63 @@ need() {
     done
 }
 
-# start_thalwegd [options]: a relay on loopback, its port in $PORT.
-start_thalwegd() {
-    "$BUILD/thalwegd" -L 127.0.0.1 -E 127.0.0.1 -E ::1 -p 0 -u user:pass -r realm \
-        --allow-loopback-peers "$@" >"$WORK/thalwegd.log" 2>&1 &
-    PIDS="$PIDS $!"
-    for _ in $(seq 100); do
-        PORT=$(sed -n 's/.*listening on udp 127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/thalwegd.log")
+# wait_for SECONDS command...: until it succeeds.
+wait_for() {
+    tries=$(($1 * 20))
+    shift
+    for _ in $(seq "$tries"); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
+# start_server LOG [options]: thalwegd with just these options and a port of its own; it is $SERVER,
+# its port is $PORT, UDP and TCP.
+start_server() {
+    log=$1
+    shift
+    # libmicrohttpd and the helper make threads and processes that LeakSanitizer cannot stop under
+    # seccomp: where it is built in, the sandbox stays off.
+    sandbox=
+    nm "$BUILD/thalwegd" 2>/dev/null | grep -q __asan_init && sandbox=--no-sandbox
+    "$BUILD/thalwegd" -p 0 $sandbox "$@" >"$log" 2>&1 &
+    SERVER=$!
+    PIDS="$PIDS $SERVER"
+    PORT=
+    for _ in $(seq 200); do
+        PORT=$(sed -n 's/.*listening on \(udp\|tcp\) 127.0.0.1:\([0-9]*\).*/\2/p' "$log" | head -1)
         [ -n "$PORT" ] && return
         sleep 0.05
     done
-    cat "$WORK/thalwegd.log"
+    cat "$log"
     fail "thalwegd did not start"
+}
+
+# start_thalwegd [options]: a relay on loopback for user:pass, its log in $WORK/thalwegd.log.
+start_thalwegd() {
+    start_server "$WORK/thalwegd.log" -L 127.0.0.1 -E 127.0.0.1 -E ::1 -u user:pass -r realm \
+        --allow-loopback-peers "$@"
+}
+
+# start_coturn [options]: coturn's server for user:pass, plain on $PORT, TLS and DTLS on $TLS_PORT.
+start_coturn() {
+    PORT=$((20000 + $$ % 10000))
+    TLS_PORT=$((PORT + 10000))
+    make_cert "$WORK/coturn"
+    turnserver -n -L 127.0.0.1 -E 127.0.0.1 -p "$PORT" --tls-listening-port "$TLS_PORT" \
+        --cert "$WORK/coturn.pem" --pkey "$WORK/coturn.key" -u user:pass -r realm -a \
+        --allow-loopback-peers --no-cli --pidfile "$WORK/pid" --log-file "$WORK/log" -m 1 "$@" \
+        >"$WORK/out" 2>&1 &
+    PIDS="$PIDS $!"
+    wait_for 10 "$BUILD/thalweg" stun --timeout 200 "127.0.0.1:$PORT" ||
+        { cat "$WORK/out"; fail "no answer from coturn"; }
+}
+
+# make_cert PATH: PATH.pem and PATH.key, for localhost and 127.0.0.1, signed by itself.
+make_cert() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" \
+        -out "$1.pem" -days 2 -subj /CN=localhost -addext "basicConstraints=critical,CA:TRUE" \
+        -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" 2>/dev/null || fail "no certificate"
+    chmod 600 "$1.key"
 }
