@@ -126,7 +126,7 @@ void worker_take_handovers(struct worker *w, struct tw_rt_queue *q)
 
 /* --- two servers -------------------------------------------------------------------------- */
 
-static void to_elder(struct worker *w, const struct wire *wire, const struct tw_datagram *d)
+static void give_elder(struct worker *w, const struct wire *wire, const struct tw_datagram *d)
 {
     struct iovec iov[2] = { { (void *)(uintptr_t)wire, sizeof(*wire) },
                             { (void *)(uintptr_t)d->iov[0].p, d->iov[0].n } };
@@ -140,9 +140,16 @@ void worker_hand_over(struct worker *w, const struct tw_relay_handover *h)
     struct wire wire = wire_of(w, WIRE_MACHINE, &h->d);
     wire.type = h->type;
     if (h->type == TW_RELAY_HANDOVER_ELDER)
-        to_elder(w, &wire, &h->d);
+        give_elder(w, &wire, &h->d);
     else
         give(w, h->to, &wire, h->d.iov, h->d.iov_n);
+}
+
+void worker_to_elder(struct worker *w, const struct tw_datagram *d)
+{
+    struct wire wire = wire_of(w, WIRE_MACHINE, d);
+    if (w->elder_fd >= 0)
+        give_elder(w, &wire, d);
 }
 
 /* The elder reads what came to its heir: as if it had come to its own listener. */
@@ -161,7 +168,7 @@ void worker_take_from_heir(struct worker *w)
         struct tw_datagram d = { .sock = wire.sock, .segment = wire.segment, .tos = wire.tos,
                                  .ttl = wire.ttl, .flags = wire.flags, .src = wire.src,
                                  .dst = wire.dst, .iov = &bytes, .iov_n = 1 };
-        if (wire.sock < w->server->relay_cfg.listener_n && bytes.n)
+        if (wire.sock < w->listener_n && bytes.n)
             worker_from_listener(w, &d);
     }
 }

@@ -209,8 +209,6 @@ int tw_rt_server_start_heir(const struct tw_rt_server_config *cfg, const struct 
     s->relay_cfg.elder = heir != NULL;
     if (cfg->tcp_n)
         memcpy(s->tcp, cfg->tcp, cfg->tcp_n * sizeof(*cfg->tcp));
-    if (!s->relay_cfg.max_lifetime)
-        s->relay_cfg.max_lifetime = 3600;
     fill_limits(&s->cfg.limits);
     s->workers = calloc(cfg->workers, sizeof(*s->workers));
     if (!s->workers || uv_sem_init(&s->told, 0)) {
@@ -287,8 +285,6 @@ int tw_rt_server_configure(struct tw_rt_server *s, const struct tw_relay_config 
     wait_for_all(s);
     s->next = NULL;
     s->relay_cfg = next;
-    if (!s->relay_cfg.max_lifetime)
-        s->relay_cfg.max_lifetime = 3600;
     if (tls && s->tls) {
         uv_mutex_lock(&s->tls_lock);
         tw_rt_tls_unref(s->tls);

@@ -204,12 +204,19 @@ static void retire(struct worker *w, bool retired)
     const struct tw_rt_server *s = w->server;
     uint32_t events = retired ? EPOLLIN : 0, other = retired ? 0 : EPOLLIN;
     uint32_t was = events, was_other = other;
-    for (uint32_t i = 0; i < s->relay_cfg.listener_n; i++, was = events)
+    for (uint32_t i = 0; i < w->listener_n; i++, was = events)
         worker_rewatch_fd(w, w->listeners[i].fd, &was, other,
                           (uint64_t)w->listeners[i].gen << 32 | i);
     for (unsigned i = 0; i < s->cfg.tcp_n; i++, was = events)
         worker_rewatch_fd(w, w->accept_fds[i], &was, other, TW_RT_ID_ACCEPT | i);
     worker_rewatch_fd(w, w->heir_fd, &was_other, events, TW_RT_HEIR);
+}
+
+/* A client refreshes within the longest lifetime. */
+static tw_time idle_time(const struct tw_relay_config *cfg)
+{
+    enum { DEFAULT_SEC = 3600, MORE_SEC = 60 };
+    return tw_time_from_sec((cfg->max_lifetime ? cfg->max_lifetime : DEFAULT_SEC) + MORE_SEC);
 }
 
 static void on_wake(struct worker *w)
@@ -231,6 +238,7 @@ static void on_wake(struct worker *w)
         int err = tw_relay_configure(w->relay, s->next);
         if (err)
             s->error = err;
+        w->idle = idle_time(s->next);
         uv_sem_post(&s->told);
     }
     for (unsigned i = 0; i < s->worker_n; i++)
@@ -317,6 +325,8 @@ static int set_up(struct worker *w)
     struct tw_rt_server *s = w->server;
     struct tw_env env = { .rng = tw_rt_rng(), .trace = s->cfg.trace };
     w->now = tw_rt_now();
+    w->listener_n = s->relay_cfg.listener_n;
+    w->idle = idle_time(&s->relay_cfg);
     w->tx = malloc(sizeof(*w->tx));
     if (!w->tx || tw_rt_rx_init(&w->rx))
         return TW_ENOMEM;

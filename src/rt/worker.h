@@ -32,6 +32,8 @@ struct worker {
     struct tw_relay *relay;
     struct tw_rt_udp listeners[TW_RELAY_MAX_LISTENERS];
     int accept_fds[TW_RELAY_MAX_LISTENERS];
+    uint32_t listener_n;
+    tw_time idle;        /* how long a connection may be silent */
     struct tw_rt_udp **socks; /* relay sockets by id */
     uint32_t sock_cap, gen, twin_n;
     tw_time now;
@@ -163,6 +165,7 @@ void worker_send_far(struct worker *w, uint32_t to, const struct tw_datagram *d)
 enum worker_note { NOTE_PEER_GONE, NOTE_CLOSE };
 void worker_note(struct worker *w, uint32_t to, enum worker_note note, uint32_t sock, uint64_t up,
                  uint64_t down);
+void worker_to_elder(struct worker *w, const struct tw_datagram *d);
 void worker_take_from_heir(struct worker *w);
 
 #endif

@@ -13,7 +13,6 @@ enum {
     ACCEPT_PER_PASS = 64,
     FIRST_BYTES_SEC = 10,    /* a connection says something within so long, */
     HANDSHAKE_SEC = 10,      /* and has shaken hands in so long */
-    IDLE_MORE_SEC = 60,      /* it may be silent for the longest lifetime and a bit */
     PENDING_MAX = 256 << 10, /* bytes that wait for a slow client */
     UNSENT_MAX = 128 << 10,  /* the same, in the kernel */
     NUMBER = (1 << TW_RELAY_CONN_WORKER_SHIFT) - 1,
@@ -178,8 +177,7 @@ static void opened(struct worker *w, struct conn *c)
 {
     c->state = CONN_OPEN;
     c->heard = w->now;
-    tw_time idle = tw_time_from_sec(w->server->relay_cfg.max_lifetime + IDLE_MORE_SEC);
-    worker_conn_arm(w, c, tw_time_add(w->now, idle));
+    worker_conn_arm(w, c, tw_time_add(w->now, w->idle));
 }
 
 /* False: closed. */
@@ -442,11 +440,10 @@ void worker_conn_tick(struct worker *w)
 {
     for (struct tw_timer *t; (t = tw_timers_pop(&w->conn_timers, w->now));) {
         struct conn *c = (struct conn *)(void *)t;
-        tw_time idle = tw_time_from_sec(w->server->relay_cfg.max_lifetime + IDLE_MORE_SEC);
         if (c->state == CONN_HANDSHAKE && c->fd < 0)
             worker_dtls_timeout(w, c);
-        else if (c->state >= CONN_OPEN && tw_time_add(c->heard, idle) > w->now)
-            worker_conn_arm(w, c, tw_time_add(c->heard, idle)); /* it has spoken since */
+        else if (c->state >= CONN_OPEN && tw_time_add(c->heard, w->idle) > w->now)
+            worker_conn_arm(w, c, tw_time_add(c->heard, w->idle)); /* it has spoken since */
         else
             worker_conn_close(w, c);
     }

@@ -138,8 +138,10 @@ static struct conn *greet(struct worker *w, const struct tw_datagram *d)
     struct tw_bytes in = d->iov[0];
     gnutls_dtls_prestate_st prestate;
     memset(&prestate, 0, sizeof(prestate));
-    if (in.n <= HELLO_AT || in.p[0] != HANDSHAKE_RECORD || in.p[HELLO_AT] != CLIENT_HELLO)
+    if (in.n <= HELLO_AT || in.p[0] != HANDSHAKE_RECORD || in.p[HELLO_AT] != CLIENT_HELLO) {
+        worker_to_elder(w, d);
         return NULL;
+    }
     struct tw_rt_server *s = w->server;
     if (gnutls_dtls_cookie_verify(&s->cookie_key, (void *)(uintptr_t)&who, sizeof(who),
                                   (void *)(uintptr_t)in.p, in.n, &prestate) >= 0)

@@ -8,7 +8,7 @@ enum { TWINS_MAX = 4096 }; /* per worker: each takes a file */
 struct tw_rt_udp *worker_sock(struct worker *w, uint32_t id)
 {
     if (id < TW_RELAY_FIRST_SOCK)
-        return id < w->server->relay_cfg.listener_n ? &w->listeners[id] : NULL;
+        return id < w->listener_n ? &w->listeners[id] : NULL;
     id -= TW_RELAY_FIRST_SOCK;
     return id < w->sock_cap ? w->socks[id] : NULL;
 }

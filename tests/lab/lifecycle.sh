@@ -1,0 +1,80 @@
+#!/bin/bash
+# How a server ends: drained, killed in the middle of traffic, replaced by a successor while it relays.
+. "$(dirname "$0")/../interop/lib.sh"
+T="$BUILD/thalweg"
+traffic() { # NAME URI more...: 250 echoes, five seconds
+    "$T" turn --insecure -u user -w pass --no-throughput --pings 250 "${@:3}" "$2" >"$WORK/$1" 2>&1 &
+}
+
+# --- drain
+start_thalwegd -m 2 --drain-timeout 20
+traffic one "127.0.0.1:$PORT"
+one=$!
+wait_for 5 grep -q "permission and channel" "$WORK/one" || fail "no traffic"
+kill -TERM "$SERVER"
+wait_for 5 grep -q "no new allocations; waiting up to 20 s for 2 to end" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no drain"; }
+timeout 10 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/two" 2>&1 && fail "an allocation while draining"
+grep -q 508 "$WORK/two" || { cat "$WORK/two"; fail "not 508 while draining"; }
+wait $one || { cat "$WORK/one"; fail "traffic while draining"; }
+grep -q "250 of 250 answered" "$WORK/one" || { cat "$WORK/one"; fail "packets lost while draining"; }
+wait_for 3 bash -c "! kill -0 $SERVER" || fail "it is empty and does not end"
+echo "ok: drains"
+
+start_thalwegd -m 2
+traffic one "127.0.0.1:$PORT"
+wait_for 5 grep -q "permission and channel" "$WORK/one" || fail "no traffic"
+kill -TERM "$SERVER"
+sleep 0.3
+kill -TERM "$SERVER"
+wait_for 3 bash -c "! kill -0 $SERVER" || fail "a second SIGTERM does not end it"
+echo "ok: a second SIGTERM ends it"
+
+# --- killed and started again under load, on the same port
+start_thalwegd -m 2 --no-tls
+was=$PORT
+traffic one "127.0.0.1:$PORT"
+wait_for 5 grep -q "permission and channel" "$WORK/one" || fail "no traffic"
+kill -KILL "$SERVER"
+sleep 0.2
+pgrep -f "thalwegd.*$WORK" >/dev/null && fail "the helper outlives its server"
+start_thalwegd -m 2 -p "$was"
+timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$was" >"$WORK/two" 2>&1 || { cat "$WORK/two"; fail "no service after kill -9"; }
+kill -TERM "$SERVER"
+echo "ok: kill -9 and start again"
+
+# --- a successor takes over
+start_thalwegd -m 2 --drain-timeout 30 --pidfile "$WORK/pid"
+old=$SERVER
+traffic udp "127.0.0.1:$PORT"
+a=$!
+traffic tls "turns:127.0.0.1:$PORT"
+b=$!
+traffic dtls "turns:127.0.0.1:$PORT?transport=udp"
+c=$!
+traffic tcp "turn:127.0.0.1:$PORT?transport=tcp" --tcp-relay
+e=$!
+for name in udp tls dtls; do
+    wait_for 5 grep -q "permission and channel" "$WORK/$name" || { cat "$WORK/$name"; fail "no traffic over $name"; }
+done
+kill -USR2 "$old"
+wait_for 10 grep -q "the successor works" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no successor"; }
+wait_for 5 bash -c "[ \"\$(cat $WORK/pid)\" != $old ]" || fail "the pid file is the old one's"
+new=$(cat "$WORK/pid")
+PIDS="$PIDS $new"
+kill -0 "$old" || fail "the old one ended with live allocations"
+# New clients are the successor's, at once; also between a new and an old allocation.
+for uri in "127.0.0.1:$PORT" "turn:127.0.0.1:$PORT?transport=tcp" "turns:127.0.0.1:$PORT" "turns:127.0.0.1:$PORT?transport=udp"; do
+    timeout 20 "$T" turn --insecure -u user -w pass --no-throughput --pings 5 "$uri" >"$WORK/two" 2>&1 || { cat "$WORK/two"; fail "a new client during the take-over: $uri"; }
+done
+for job in $a $b $c $e; do
+    wait "$job" || { cat "$WORK/udp" "$WORK/tls" "$WORK/dtls" "$WORK/tcp"; fail "old clients through the take-over"; }
+done
+for name in udp tls dtls; do
+    grep -q "250 of 250 answered" "$WORK/$name" || { cat "$WORK/$name"; fail "packets lost over $name"; }
+done
+wait_for 5 bash -c "! kill -0 $old" || fail "the old one is empty and does not end"
+wait_for 5 grep -q "the server before this one has ended" "$WORK/thalwegd.log" || fail "the successor does not notice"
+timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/two" 2>&1 || { cat "$WORK/two"; fail "after the take-over"; }
+kill -TERM "$new"
+wait_for 5 bash -c "! kill -0 $new" || fail "the successor does not end"
+echo "ok: a successor took over in the middle of UDP, TLS, DTLS and TCP relaying, nothing lost"
