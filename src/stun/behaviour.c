@@ -1,13 +1,14 @@
 #include <thalweg/behaviour.h>
 
 /* The tests of RFC 5780 §4.3 (mapping) and §4.4 (filtering), and §4.5 (hairpinning), in the order in
- * which they are run. Each is one request; not to get an answer is an answer too. */
+ * which they are run: the filter is looked at before anything goes to the server's other address,
+ * which would open it. Each is one request; not to get an answer is an answer too. */
 enum step {
-    FIRST,           /* mapping test I: learns both addresses */
-    MAP_OTHER_IP,    /* mapping test II */
-    MAP_OTHER_BOTH,  /* mapping test III */
+    FIRST,           /* test I: learns both addresses */
     FILTER_BOTH,     /* filtering test II: answer from other address and port */
     FILTER_PORT,     /* filtering test III: from another port only */
+    MAP_OTHER_IP,    /* mapping test II */
+    MAP_OTHER_BOTH,  /* mapping test III */
     HAIRPIN,         /* to ourselves */
     END,
 };
@@ -59,23 +60,23 @@ static void next(struct tw_behaviour *b, bool answered, tw_time now)
         ev->answered = answered;
         ev->can = answered && ev->other.family == b->cfg.server.family;
         ev->port_preserved = ev->mapped.port == b->cfg.local.port;
-        begin(b, !answered ? END : ev->can ? MAP_OTHER_IP : HAIRPIN, now);
-        break;
-    case MAP_OTHER_IP:
-        judge_mapping(b);
-        begin(b, answered && ev->mapping == TW_NAT_UNKNOWN ? MAP_OTHER_BOTH : FILTER_BOTH, now);
-        break;
-    case MAP_OTHER_BOTH:
-        judge_mapping(b);
-        begin(b, FILTER_BOTH, now);
+        begin(b, !answered ? END : ev->can ? FILTER_BOTH : HAIRPIN, now);
         break;
     case FILTER_BOTH:
         if (answered)
             ev->filtering = TW_NAT_INDEPENDENT;
-        begin(b, answered ? HAIRPIN : FILTER_PORT, now);
+        begin(b, answered ? MAP_OTHER_IP : FILTER_PORT, now);
         break;
     case FILTER_PORT:
         ev->filtering = answered ? TW_NAT_ADDRESS : TW_NAT_ADDRESS_AND_PORT;
+        begin(b, MAP_OTHER_IP, now);
+        break;
+    case MAP_OTHER_IP:
+        judge_mapping(b);
+        begin(b, answered && ev->mapping == TW_NAT_UNKNOWN ? MAP_OTHER_BOTH : HAIRPIN, now);
+        break;
+    case MAP_OTHER_BOTH:
+        judge_mapping(b);
         begin(b, HAIRPIN, now);
         break;
     default:
@@ -132,8 +133,10 @@ int tw_behaviour_recv(struct tw_behaviour *b, tw_time now, const struct tw_datag
         b->event.mapped = mapped;
         tw_stun_get_addr(&m, TW_STUN_A_OTHER_ADDRESS, &b->event.other);
     }
-    if (b->step <= MAP_OTHER_BOTH)
-        b->mapped[b->step] = mapped;
+    if (b->step == FIRST)
+        b->mapped[0] = mapped;
+    else if (b->step == MAP_OTHER_IP || b->step == MAP_OTHER_BOTH)
+        b->mapped[1 + b->step - MAP_OTHER_IP] = mapped;
     next(b, true, now);
     return 0;
 }

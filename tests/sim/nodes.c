@@ -143,6 +143,11 @@ void relay_node_start(struct relay_node *n)
     struct tw_env env = { .rng = sim_rng(n->sim) };
     int err = tw_relay_shared_new(n->cfg.relays, n->cfg.relay_n, &env.rng, &n->shared);
     assert(!err);
+    for (uint32_t i = 1; i < n->cfg.listener_n; i++) { /* the first one is open since init */
+        bool ok = sim_open(n->host, i, n->cfg.listeners[i], NULL);
+        assert(ok);
+        (void)ok;
+    }
     for (unsigned w = 0; w < n->workers; w++) {
         err = tw_relay_new(&n->cfg, n->shared, &env, w, n->workers, &n->relay[w]);
         assert(!err);
@@ -152,6 +157,8 @@ void relay_node_start(struct relay_node *n)
 
 void relay_node_stop(struct relay_node *n)
 {
+    for (uint32_t i = 1; i < n->cfg.listener_n; i++)
+        sim_close(n->host, i);
     for (unsigned w = 0; w < n->workers; w++) {
         tw_relay_free(n->relay[w]);
         n->relay[w] = NULL;

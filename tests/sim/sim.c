@@ -441,10 +441,13 @@ static void route(struct sim *s, struct packet *p, struct sim_nat *at)
             at = in;
             continue;
         }
-        /* Hairpin: from inside to the own outside address. */
-        if (at && tw_addr_eq_ip(&at->outside, &p->dst) && at->kind.hairpin && pass_out(at, p) &&
-            pass_in(at, p))
-            continue;
+        /* Hairpin: from inside to the own outside address. A NAT that does not do it keeps such
+         * packets for itself. */
+        if (at && tw_addr_eq_ip(&at->outside, &p->dst)) {
+            if (at->kind.hairpin && pass_out(at, p) && pass_in(at, p))
+                continue;
+            break;
+        }
         if (in || !at || !pass_out(at, p))
             break;
         at = at->outer;
