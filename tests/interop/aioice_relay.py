@@ -11,13 +11,15 @@ except ImportError:
     sys.exit(77)
 
 PORT = int(os.environ["PORT"])
+TRANSPORT = sys.argv[1]  # udp, tcp or tls; for tls SSL_CERT_FILE says whom to trust
 COUNT = 50
 
 
 def agent(controlling):
     a = aioice.Connection(ice_controlling=controlling, turn_server=("127.0.0.1", PORT),
-                          turn_username="user", turn_password="pass", turn_transport="udp",
-                          use_ipv6=False)
+                          turn_username="user", turn_password="pass",
+                          turn_transport="udp" if TRANSPORT == "udp" else "tcp",
+                          turn_ssl=TRANSPORT == "tls", use_ipv6=False)
     return a
 
 
@@ -44,7 +46,7 @@ async def main():
         assert await asyncio.wait_for(a.recv(), 5) == b"pong %d" % i
     await a.close()
     await b.close()
-    print(f"ok: {COUNT} messages each way between relayed candidates")
+    print(f"ok: {TRANSPORT}: {COUNT} messages each way between relayed candidates")
 
 
 asyncio.run(asyncio.wait_for(main(), 60))

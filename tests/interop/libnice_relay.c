@@ -1,6 +1,7 @@
 /* Two libnice agents that are forced to relayed candidates, on one thalwegd, exchange data.
  * usage: libnice_relay PORT */
 #include <nice/agent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +99,9 @@ static gboolean on_timeout(gpointer data)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc != 3)
         return 2;
+    bool tcp = strcmp(argv[2], "tcp") == 0;
     loop = g_main_loop_new(NULL, FALSE);
     for (int i = 0; i < 2; i++) {
         agents[i] = nice_agent_new(NULL, NICE_COMPATIBILITY_RFC5245);
@@ -111,7 +113,7 @@ int main(int argc, char **argv)
         nice_agent_add_local_address(agents[i], &local);
         streams[i] = nice_agent_add_stream(agents[i], 1);
         nice_agent_set_relay_info(agents[i], streams[i], 1, "127.0.0.1", (guint)atoi(argv[1]), "user",
-                                  "pass", NICE_RELAY_TYPE_TURN_UDP);
+                                  "pass", tcp ? NICE_RELAY_TYPE_TURN_TCP : NICE_RELAY_TYPE_TURN_UDP);
         g_signal_connect(agents[i], "candidate-gathering-done", G_CALLBACK(on_gathered), NULL);
         g_signal_connect(agents[i], "component-state-changed", G_CALLBACK(on_state), NULL);
         nice_agent_attach_recv(agents[i], streams[i], 1, g_main_loop_get_context(loop), on_receive,
@@ -125,6 +127,6 @@ int main(int argc, char **argv)
         g_object_unref(agents[i]);
     g_main_loop_unref(loop);
     if (!failed)
-        printf("ok: %d messages there and back between relayed candidates\n", COUNT);
+        printf("ok: %s: %d messages there and back between relayed candidates\n", argv[2], COUNT);
     return failed;
 }
