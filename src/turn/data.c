@@ -196,8 +196,8 @@ bool turn_next_data(struct tw_turn *t, struct tw_turn_event *ret)
 {
     while (t->in_off < t->in_bytes.n) {
         struct tw_bytes piece = tw_bytes(t->in_bytes.p + t->in_off, turn_next_piece(t, t->in_off));
-        t->in_off += piece.n;
-        if (piece.n == 0)
+        t->in_off = piece.n ? t->in_off + piece.n : t->in_bytes.n;
+        if (piece.n == 0) /* the rest is no TURN */
             return false;
         *ret = (struct tw_turn_event){ .tos = t->in.tos };
         if (piece.p[0] >> 6 == 1 ? read_channel_data(t, piece, ret) : read_indication(t, piece, ret))

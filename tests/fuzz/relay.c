@@ -17,6 +17,14 @@ static struct tw_addr client(unsigned i)
     return tw_addr_v4(198, 51, 102, 1, (uint16_t)(4000 + i % CLIENTS));
 }
 
+/* The UDP listener, or one of the client's connections. */
+static uint32_t over(uint8_t param)
+{
+    static const uint32_t kinds[] = { 0, TW_RELAY_STREAM | 1, TW_RELAY_SESSION | 2,
+                                      TW_RELAY_STREAM | 3 };
+    return kinds[param >> 6];
+}
+
 static void drain(unsigned w)
 {
     struct tw_datagram d;
@@ -35,9 +43,9 @@ static void drain(unsigned w)
             struct tw_bytes b = tw_bytes(flat, n);
             h.d.iov = &b;
             h.d.iov_n = 1;
-            if (h.to >= WORKERS || h.to == w)
+            if (h.to >= WORKERS || (h.to == w) != (h.type == TW_RELAY_HANDOVER_ELDER))
                 abort();
-            if (depth++ < 8) {
+            if (depth++ < 8 && h.to != w) {
                 tw_relay_recv_handover(relay[h.to], now, &h);
                 drain(h.to);
             }
@@ -45,7 +53,8 @@ static void drain(unsigned w)
         }
         if (!tw_relay_poll_event(relay[w], &ev))
             return;
-        if (ev.type == TW_RELAY_OPEN && parameter % 16 != 15) /* else: never answered */
+        if ((ev.type == TW_RELAY_OPEN || ev.type == TW_RELAY_CONNECT) &&
+            parameter % 16 != 15) /* else: never answered */
             tw_relay_opened(relay[w], now, ev.sock,
                             parameter % 16 == 14 ? TW_EADDRINUSE
                             : parameter % 16 == 13 ? TW_ESYS : 0);
@@ -59,11 +68,13 @@ static void step(uint8_t kind, struct tw_bytes payload)
     struct tw_bytes b = tw_bytes(exact, payload.n);
     struct tw_datagram in = { .dst = tw_addr_v4(203, 0, 114, 1, 3478), .src = client(parameter),
                               .ttl = parameter, .tos = kind, .iov = &b, .iov_n = 1 };
+    struct tw_addr peer = tw_addr_v4(1, 1, 1, parameter % 4, 1);
     switch (kind & 7) {
     case 0:
     case 1:
     case 2:
-        in.segment = kind & 0x80 ? (uint16_t)(parameter * 4 + 4) : 0;
+        in.sock = over(parameter);
+        in.segment = kind & 0x80 && in.sock < TW_RELAY_FIRST_SOCK ? (uint16_t)(parameter * 4 + 4) : 0;
         if (in.segment >= b.n)
             in.segment = 0;
         tw_relay_recv(relay[w], now, &in);
@@ -85,13 +96,23 @@ static void step(uint8_t kind, struct tw_bytes payload)
         tw_relay_icmp(relay[w], now, TW_RELAY_FIRST_SOCK + parameter % SOCKS, &in.src, 3, 4, 1280);
         break;
     case 6:
-        tw_relay_opened(relay[w], now, TW_RELAY_FIRST_SOCK + parameter % SOCKS,
-                        kind & 0x80 ? TW_EADDRINUSE : 0);
+        if (kind & 0x40)
+            tw_relay_disconnected(relay[w], now, over(parameter), &in.src, &in.dst);
+        else if (kind & 0x20)
+            tw_relay_peer_gone(relay[w], now, TW_RELAY_FIRST_SOCK + parameter % SOCKS);
+        else if (kind & 0x08)
+            tw_relay_peer_arrived(relay[w], now, TW_RELAY_FIRST_SOCK + parameter % SOCKS, &peer);
+        else
+            tw_relay_opened(relay[w], now, TW_RELAY_FIRST_SOCK + parameter % SOCKS,
+                            kind & 0x80 ? TW_EADDRINUSE : 0);
         break;
     case 7:
-        in.src = tw_addr_v4(203, 0, 114, 1, (uint16_t)(50000 + parameter % 8));
-        in.dst = tw_addr_v4(203, 0, 114, 1, (uint16_t)(50000 + kind / 32));
-        struct tw_relay_handover h = { .type = (enum tw_relay_handover_type)(kind >> 5 & 1), .to = w,
+        in.sock = over(parameter);
+        if (!(kind & 0x20)) {
+            in.src = tw_addr_v4(203, 0, 114, 1, (uint16_t)(50000 + parameter % 8));
+            in.dst = tw_addr_v4(203, 0, 114, 1, (uint16_t)(50000 + kind / 32));
+        }
+        struct tw_relay_handover h = { .type = (enum tw_relay_handover_type)(kind / 32 % 5), .to = w,
                                        .from = !w, .d = in };
         tw_relay_recv_handover(relay[w], now, &h);
         break;
@@ -105,9 +126,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     uint32_t seed = 1;
     struct tw_env env = { .rng = { fuzz_fill, &seed } };
     struct tw_relay_shared *shared;
-    struct tw_relay_config cfg = { .listeners = { tw_addr_v4(203, 0, 114, 1, 3478) },
-                                   .listener_n = 1, .relay_n = 2, .min_port = 50000,
-                                   .max_port = 50007, .publish_flows = true,
+    struct tw_relay_config cfg = { .listeners = { tw_addr_v4(203, 0, 114, 1, 3478),
+                                                  tw_addr_v4(203, 0, 114, 1, 3479),
+                                                  tw_addr_v4(203, 0, 114, 2, 3478),
+                                                  tw_addr_v4(203, 0, 114, 2, 3479) },
+                                   .listener_n = 4, .relay_n = 2, .min_port = 50000,
+                                   .max_port = 50007, .publish_flows = true, .mobility = true,
+                                   .behaviour = { { { { 0, 1 }, { 2, 3 } } } }, .behaviour_n = 1,
+                                   .elder = n && p[0] & 0x80, .max_bps = n > 1 ? p[1] * 64u : 0,
                                    .software = "fuzz" };
     cfg.relays[0].ip = tw_addr_v4(203, 0, 114, 1, 0);
     cfg.relays[1].ip = tw_addr_v6((const uint8_t *)"\x2a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 0);

@@ -2,6 +2,7 @@
  * answer gets the transaction id of the request sent last. */
 #include "fuzz.h"
 
+#include <thalweg/behaviour.h>
 #include <thalweg/turn.h>
 
 static struct tw_turn *turn;
@@ -27,6 +28,47 @@ static void drain(void)
     abort(); /* it never has enough */
 }
 
+/* A server's bytes on a data connection, as many as come at a time. */
+static void data_connection(struct tw_bytes b)
+{
+    struct tw_turn_conn *c;
+    struct tw_bytes out;
+    size_t used, off = 0;
+    unsigned code;
+    if (tw_turn_conn_new(turn, now, 7, &c))
+        return;
+    while (tw_turn_conn_poll_tx(c, &out)) {
+        if (out.n >= TW_STUN_HEADER && b.n >= TW_STUN_HEADER)
+            memcpy((uint8_t *)(uintptr_t)b.p + 8, out.p + 8, TW_STUN_TID);
+        if (tw_turn_conn_recv(c, now, tw_bytes(b.p + off, b.n - off), &used))
+            break;
+        off += used;
+    }
+    (void)tw_turn_conn_state(c, now, &code);
+    tw_turn_conn_free(c);
+}
+
+/* What a NAT's discoverer makes of an answer. */
+static void behaviour(struct tw_bytes b)
+{
+    static struct tw_behaviour machine;
+    uint32_t seed = 2;
+    struct tw_env env = { .rng = { fuzz_fill, &seed } };
+    struct tw_behaviour_config cfg = { .server = tw_addr_v4(203, 0, 114, 1, 3478),
+                                       .local = tw_addr_v4(10, 0, 0, 1, 5) };
+    struct tw_datagram d, in = { .src = cfg.server, .iov = &b, .iov_n = 1 };
+    tw_behaviour_init(&machine, &cfg, &env, now);
+    for (int i = 0; i < 20; i++) {
+        while (tw_behaviour_poll_tx(&machine, &d))
+            if (b.n >= TW_STUN_HEADER)
+                memcpy((uint8_t *)(uintptr_t)b.p + 8, d.iov[0].p + 8, TW_STUN_TID);
+        in.src = i % 3 ? cfg.server : machine.event.other;
+        (void)!tw_behaviour_recv(&machine, now, &in);
+        if (i % 4 == 3 && tw_behaviour_deadline(&machine) != TW_NEVER)
+            tw_behaviour_tick(&machine, tw_behaviour_deadline(&machine));
+    }
+}
+
 static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
 {
     struct tw_addr peer = tw_addr_v4(1, 1, 1, parameter % 4, 1);
@@ -40,7 +82,10 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
         if (b.n >= TW_STUN_HEADER && kind & 0x10)
             memcpy(exact + 8, tid, sizeof(tid));
         in.segment = kind & 0x80 && b.n > 16 ? 16 : 0;
-        (void)!tw_turn_recv(turn, now, &in);
+        if (kind & 0x08)
+            behaviour(b);
+        else
+            (void)!tw_turn_recv(turn, now, &in);
         break;
     case 3:
         now = tw_time_add(now, (tw_time)parameter * parameter * 10 * TW_MSEC);
@@ -53,7 +98,14 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
         (void)!tw_turn_permit(turn, now, &peer);
         break;
     case 6:
-        tw_turn_forget(turn, &peer);
+        if (kind & 0x80)
+            (void)!tw_turn_connect(turn, now, &peer);
+        else if (kind & 0x40)
+            (void)!tw_turn_move(turn, now, 2);
+        else if (kind & 0x20)
+            data_connection(b);
+        else
+            tw_turn_forget(turn, &peer);
         break;
     case 7:
         if (kind & 0x80)
@@ -76,7 +128,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct tw_env env = { .rng = { fuzz_fill, &seed } };
     struct tw_turn_config cfg = { .server = tw_addr_v4(203, 0, 114, 1, 3478),
                                   .families = n ? p[0] & 3 : 0, .stream = n && p[0] & 4,
-                                  .port = TW_TURN_PORT_PAIR, .max_peers = 4, .dont_fragment = true };
+                                  .port = TW_TURN_PORT_PAIR, .mobility = true,
+                                  .tcp = n && p[0] & 8, .max_peers = 4, .dont_fragment = true };
     now = 1000 * TW_SEC;
     if (tw_turn_new(&cfg, &env, &turn))
         abort();
