@@ -57,7 +57,9 @@ class Server:
             sys.exit(f"{self.name} did not start: {' '.join(self.command)}")
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+        for _ in range(2):  # the first makes thalwegd wait for allocations to end, the second ends it
+            self.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -159,6 +161,56 @@ def run_allocations(found, args, results):
     print("    goals: 40 us, 2.5 KiB")
 
 
+def measure_all(found, args, what, field, rounds):
+    values = {s.name: [] for s in found}
+    for s in found:
+        s.start(ONE_CORE)
+    for _ in range(rounds):
+        for s in found:
+            r = s.measure(ONE_CORE, what)
+            if r:
+                values[s.name].append(r[field])
+    for s in found:
+        s.stop()
+    ours = median(values[found[0].name])
+    for s in found:
+        line = f"    {s.name:16} {spread(values[s.name])}"
+        if s is not found[0] and values[s.name]:
+            line += f"   ours is {ours / median(values[s.name]):.2f} x"
+        print(line)
+    return values
+
+
+def run_transports(found, args, results):
+    """TCP, TLS and DTLS between client and server; UDP to the peer. Both have one certificate."""
+    scratch = BUILD / "scratch"
+    key, cert = str(scratch / "key.pem"), str(scratch / "cert.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", key, "-out", cert, "-days", "30", "-subj", "/CN=bench"],
+                   check=True, stderr=subprocess.DEVNULL)
+    off = ["--no-tcp", "--no-tls", "--no-dtls"]
+    secure = [Server(s.name, s.command, s.port,
+                     [x for x in s.extra if x not in off] + ["--cert", cert, "--pkey", key,
+                                                             "--tls-listening-port", str(s.port + 100)])
+              for s in found]
+    print("\n== over TCP, TLS and DTLS, 172 B; server and load share a core")
+    for over in ("tcp", "tls", "dtls"):
+        for name, what in (("up, one flow", "up --clients 1"), ("down, one flow", "down --clients 1"),
+                           ("up, 50 clients in turn", "up --clients 50"),
+                           ("down, 50 clients in turn", "down --clients 50")):
+            print(f"{over}, {name} (us of server CPU a packet)")
+            values = measure_all(secure, args, f"{what} --over {over} --seconds {args.seconds}",
+                                 "cpu_us", args.rounds)
+            results.append({"name": f"{over}, {name}", "values": values})
+    for over in ("tcp", "tls", "dtls"):
+        for field, text in (("cpu_us", "us of server CPU to connect and allocate"),
+                            ("rss_kib", "KiB resident a client that has an allocation")):
+            print(f"{over}: {text}; 500 clients")
+            values = measure_all(secure, args, f"connect --clients 500 --over {over}", field,
+                                 1 if field == "rss_kib" else 3)
+            results.append({"name": f"{over}, {text}", "values": values})
+
+
 def run_many(args, results):
     """100,000 on one server, and the cost of a packet with so many beside it."""
     relays = [x for i in range(1, 9) for x in ("-E", f"127.0.0.{i}")]
@@ -186,8 +238,7 @@ def run_many(args, results):
             print(f"            25,000 more: {r['cpu_us']:.1f} us and {r['rss_kib']:.2f} KiB each")
             results.append({"name": "many", "total": made, **r})
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        server.stop()
 
 
 def build():
@@ -202,7 +253,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    p.add_argument("--only", choices=["flows", "allocations", "many"])
+    p.add_argument("--only", choices=["flows", "allocations", "transports", "many"])
     p.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     args = p.parse_args()
     if os.cpu_count() < 2:
@@ -218,6 +269,8 @@ def main():
         run_scenarios(found, args, results)
     if args.only in (None, "allocations"):
         run_allocations(found, args, results)
+    if args.only in (None, "transports"):
+        run_transports(found, args, results)
     if args.only in (None, "many"):
         run_many(args, results)
     if args.json:

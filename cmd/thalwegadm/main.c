@@ -246,7 +246,7 @@ static bool is_range(const char *v)
 
 static int do_ban(int argc, char **argv)
 {
-    char until[24];
+    char until[24], name[TW_STUN_MAX_NAME + 1];
     if (argc == 1 && !strcmp(argv[0], "list"))
         return list("SELECT kind, value, datetime(until, 'unixepoch') AS until, reason FROM ban"
                     " WHERE until IS NULL OR until > unixepoch() ORDER BY kind, value", NULL);
@@ -255,6 +255,8 @@ static int do_ban(int argc, char **argv)
         return USAGE;
     if (!strcmp(argv[0], "address") && !is_range(argv[1]))
         return complain(argv[1], "is not an address, a prefix or a range");
+    if (!strcmp(argv[0], "user") && tw_stun_opaque_string(tw_bytes_str(argv[1]), name, sizeof(name)))
+        return complain("ban user", "a name must be UTF-8 without control characters");
     snprintf(until, sizeof(until), "%lld", (long long)time(NULL) + (argc > 2 ? atoll(argv[2]) : 0));
     sqlite3_stmt *st = prepare("INSERT OR REPLACE INTO ban(kind, value, until, reason)"
                                " VALUES(?1, ?2, CAST(?3 AS INTEGER), ?4)",

@@ -126,8 +126,10 @@ static const char *ban_row(sqlite3_stmt *st, struct db_load *to)
     int64_t until = sqlite3_column_int64(st, 2);
     if (until && (!to->next_expiry || until < to->next_expiry))
         to->next_expiry = until;
-    if (strcmp(text(st, 0), "user") == 0)
-        return tw_relay_users_ban(to->users, text(st, 1)) ? "a banned name is no user name" : NULL;
+    if (strcmp(text(st, 0), "user") == 0) {
+        int err = tw_relay_users_ban(to->users, text(st, 1));
+        return err == TW_ENOMEM ? tw_strerror(err) : NULL; /* what is no name cannot log in */
+    }
     if (tw_range_parse(text(st, 1), &range))
         return "a banned address is not an address, a prefix or a range";
     return ranges_add(to->banned, &range) ? NULL : tw_strerror(TW_ENOMEM);

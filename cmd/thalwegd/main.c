@@ -487,6 +487,7 @@ static int serve(void)
     say_stats();
     metrics_stop();
     tw_rt_server_stop(d.server);
+    o = d.options; /* a reload replaces them */
     if (ok && o->pidfile && d.heir_fd < 0)
         helper_remove(o->pidfile);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

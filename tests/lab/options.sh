@@ -15,7 +15,7 @@ refused() { # text that must be said, options...
 refused "there are no users" -L 127.0.0.1
 refused "contradict" -L 127.0.0.1 -u a:b --no-auth
 refused "unknown option --frobnicate" --frobnicate
-refused "unknown option -K" -K
+refused "unknown option -Y" -Y
 refused "not an option" extra
 refused "listening-port must be a number from 0 to 65535, not \"x\"" -p x
 refused "listening-port must be a number" -p 65536
@@ -28,10 +28,17 @@ refused "is not an address, a prefix or a range" -L 127.0.0.1 -u a:b --allowed-p
 refused "fits no relay address" -L 127.0.0.1 -u a:b -X 192.0.2.1/10.9.9.9
 refused "cannot listen on udp" -L 192.0.2.77 -u a:b
 refused "--min-port is above --max-port" -L 127.0.0.1 -u a:b --min-port 5 --max-port 4
-refused "only UDP" -L 127.0.0.1 -u a:b --no-udp
+refused "leave nothing to speak" -L 127.0.0.1 -u a:b --no-udp --no-tcp --no-tls --no-dtls
+refused "no-udp-relay and --no-tcp-relay leave nothing" -L 127.0.0.1 -u a:b --no-udp-relay --no-tcp-relay
+refused "secure-stun is not supported: Binding requests are answered" -L 127.0.0.1 -u a:b --secure-stun
+refused "redis-userdb is not supported" -L 127.0.0.1 -N "ip=127.0.0.1"
+refused "go together" -L 127.0.0.1 -u a:b --cert /nowhere
+refused "cannot open /nowhere" -L 127.0.0.1 -u a:b --cert /nowhere --pkey /nowhere
+refused "needs a --static-auth-secret" -L 127.0.0.1 --use-auth-secret
+refused "--userdb" -L 127.0.0.1 -b "$WORK/nodb"
 refused "No such file" -c "$WORK/none.conf"
-refused "takes no value" --verbose=yes
-refused "stale-nonce must be a number from 1" --stale-nonce=0
+refused "takes no value" --verbose=maybe
+refused "stale-nonce must be a number from 0" --stale-nonce=-1
 
 printf '# a comment\n\nlistening-ip = 127.0.0.1\nrelay-ip=127.0.0.1\nlistening-port 0\nuser=user:pass\nrealm=file\nfrob=1\n' \
     >"$WORK/conf"
