@@ -7,7 +7,7 @@
 
 #include "rt/os.h"
 
-enum { CHUNK = 16384, WINDOW = 64 * CHUNK, PING = 8, WAIT_MS = 20000, CLOSE_MS = 1000 };
+enum { CHUNK = 16384, WINDOW = 16 * CHUNK, PING = 8, WAIT_MS = 20000, CLOSE_MS = 1000 };
 
 struct test;
 

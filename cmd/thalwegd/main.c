@@ -23,9 +23,9 @@
 static const char usage[] =
     "usage: thalwegd [options]\n"
     "\n"
-    "A STUN and TURN server. Options have coturn's names where they mean the same, and a\n"
-    "turnserver.conf works (-c FILE). Without any option it makes up a user and a certificate and\n"
-    "says what clients need.\n"
+    "A STUN and TURN server. Options have coturn's names where they mean the same,\n"
+    "and a turnserver.conf works (-c FILE). Without any option it makes up a user and\n"
+    "a certificate and says what clients need.\n"
     "Example: thalwegd -L 192.0.2.7 -u alice:secret -r example.org\n\n";
 
 enum {
