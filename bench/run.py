@@ -44,6 +44,7 @@ class Server:
     def __init__(self, name, command, port, extra=()):
         self.name, self.command, self.port, self.extra = name, command, port, list(extra)
         self.process = None
+        self.dtls = []  # what switches DTLS on where it is not
 
     def start(self, where):
         prefix = ["taskset", "-c", "1"]
@@ -85,8 +86,11 @@ def coturn(name, command, port, scratch):
     version = subprocess.run(command + ["--version"], capture_output=True, text=True)
     number = [w for w in (version.stdout + version.stderr).split() if w[:1].isdigit()]
     extra = [o for o in wish if o in known.split()]
-    return Server(f"coturn {number[-1] if number else name}", command, port,
-                  extra + ["--log-file", "/dev/null", "--pidfile", f"{scratch}/{port}.pid"])
+    server = Server(f"coturn {number[-1] if number else name}", command, port,
+                    extra + ["--log-file", "/dev/null", "--pidfile", f"{scratch}/{port}.pid"])
+    if "--no-dtls" not in known.split():  # from 4.17 on
+        server.dtls = ["--dtls"]
+    return server
 
 
 def servers(args, scratch):
@@ -190,11 +194,12 @@ def run_transports(found, args, results):
                    check=True, stderr=subprocess.DEVNULL)
     off = ["--no-tcp", "--no-tls", "--no-dtls"]
     secure = [Server(s.name, s.command, s.port,
-                     [x for x in s.extra if x not in off] + ["--cert", cert, "--pkey", key,
+                     [x for x in s.extra if x not in off] + s.dtls + ["--cert", cert, "--pkey", key,
                                                              "--tls-listening-port", str(s.port + 100)])
               for s in found]
+    secure[0].extra += ["--max-handshakes", "1000000", "--max-half-open", "100000"]  # coturn has no limit
     print("\n== over TCP, TLS and DTLS, 172 B; server and load share a core")
-    for over in ("tcp", "tls", "dtls"):
+    for over in () if args.only == "connections" else ("tcp", "tls", "dtls"):
         for name, what in (("up, one flow", "up --clients 1"), ("down, one flow", "down --clients 1"),
                            ("up, 50 clients in turn", "up --clients 50"),
                            ("down, 50 clients in turn", "down --clients 50")):
@@ -253,7 +258,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    p.add_argument("--only", choices=["flows", "allocations", "transports", "many"])
+    p.add_argument("--only", choices=["flows", "allocations", "transports", "connections", "many"])
     p.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
     args = p.parse_args()
     if os.cpu_count() < 2:
@@ -269,7 +274,7 @@ def main():
         run_scenarios(found, args, results)
     if args.only in (None, "allocations"):
         run_allocations(found, args, results)
-    if args.only in (None, "transports"):
+    if args.only in (None, "transports", "connections"):
         run_transports(found, args, results)
     if args.only in (None, "many"):
         run_many(args, results)

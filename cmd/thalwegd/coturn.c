@@ -66,6 +66,7 @@ static const struct coturn_option table[] = {
     { "no-tlsv1", 0, FLAG, NOTE, NULL },
     { "no-tlsv1_1", 0, FLAG, NOTE, NULL },
     { "no-tlsv1_2", 0, FLAG, STOP, "name the versions with --cipher-list" },
+    { "dtls", 0, FLAG, NOTE, NULL },
     { "raw-public-keys", 0, FLAG, NOTE, "certificates only" },
     { "fingerprint", 'f', FLAG, NOTE, "FINGERPRINT is added where the client used it" },
     { "no-multicast-peers", 0, FLAG, NOTE, NULL },

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rt/fdpass.h"
+
 enum verb { OPEN, APPEND, PID, REMOVE, SUCCESSOR };
 
 struct request {
@@ -17,48 +19,7 @@ struct request {
     char path[4096 - sizeof(long) - sizeof(enum verb)];
 };
 
-static int channel = -1;         /* to the helper; -1: there is none yet */
-
-/* --- messages with a file ------------------------------------------------------------------- */
-
-static bool send_fd(int to, const void *p, size_t n, int fd)
-{
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = { 0 };
-    struct iovec iov = { (void *)(uintptr_t)p, n };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-    if (fd >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof(control);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(to, &m, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent == (ssize_t)n;
-}
-
-/* The length of the message, 0 at the end; *ret_fd -1 when none came with it. */
-static ssize_t receive_fd(int from, void *p, size_t n, int *ret_fd)
-{
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = { p, n };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof(control) };
-    ssize_t got;
-    do
-        got = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
-    struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-    *ret_fd = -1;
-    if (c && c->cmsg_type == SCM_RIGHTS)
-        memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-    return got;
-}
+static int channel = -1; /* to the helper; -1: there is none yet */
 
 /* --- in the helper -------------------------------------------------------------------------- */
 
@@ -118,7 +79,7 @@ static _Noreturn void serve(int fd, char **argv)
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
         signal(ignored[i], SIG_IGN);
     prctl(PR_SET_NAME, "thalwegd-helper");
-    while (receive_fd(fd, &rq, sizeof(rq), &with) == sizeof(rq)) {
+    while (tw_rt_recv_fd(fd, &rq, sizeof(rq), &with, 0)) {
         int answer = EACCES, opened = -1;
         rq.path[sizeof(rq.path) - 1] = 0;
         if (rq.verb == SUCCESSOR) {
@@ -131,7 +92,7 @@ static _Noreturn void serve(int fd, char **argv)
             else
                 answer = (opened = do_open(rq.path, rq.verb == APPEND)) < 0 ? errno : 0;
         }
-        send_fd(fd, &answer, sizeof(answer), opened);
+        tw_rt_send_fd(fd, &answer, sizeof(answer), opened, 0);
         if (opened >= 0)
             close(opened);
         if (with >= 0)
@@ -181,8 +142,8 @@ static int ask(enum verb verb, const char *path, long pid, int with)
     }
     if (path)
         memcpy(rq.path, path, strlen(path));
-    if (!send_fd(channel, &rq, sizeof(rq), with) ||
-        receive_fd(channel, &answer, sizeof(answer), &fd) != sizeof(answer)) {
+    if (!tw_rt_send_fd(channel, &rq, sizeof(rq), with, 0) ||
+        !tw_rt_recv_fd(channel, &answer, sizeof(answer), &fd, 0)) {
         errno = EPIPE;
         return -1;
     }

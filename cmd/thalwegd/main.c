@@ -48,6 +48,7 @@ static struct daemon {
     uv_timer_t tick, drain, addresses;
     uv_poll_t routes;
     tw_time drain_until; /* 0: not draining */
+    bool stale;          /* a change of addresses has not been followed yet */
 
     uv_poll_t heir;   /* the channel to our successor */
     int heir_fd;      /* -1: none */
@@ -117,9 +118,11 @@ static void on_tick(uv_timer_t *t)
     int64_t drift = offset - d.config->relay.unix_offset;
     bool expired = d.config->ban_expiry && d.config->ban_expiry <= offset + tw_rt_now() / TW_SEC;
     (void)t;
-    if (!(d.db && db_changed(d.db)) && !expired && drift >= -1 && drift <= 1)
+    if (!(d.db && db_changed(d.db)) && !expired && drift >= -1 && drift <= 1 && !d.stale)
         return;
-    if (!configure(d.options))
+    if (configure(d.options))
+        d.stale = false;
+    else
         atomic_fetch_add(&d.extra.reload_failures, 1);
 }
 
@@ -128,8 +131,9 @@ static void on_tick(uv_timer_t *t)
 static void on_addresses(uv_timer_t *t)
 {
     (void)t;
-    if (!configure(d.options))
-        log_line(TW_ERROR, "cannot follow a change of this machine's addresses");
+    d.stale = !configure(d.options);
+    if (d.stale)
+        log_line(TW_ERROR, "cannot follow a change of this machine's addresses yet");
 }
 
 static void on_routes(uv_poll_t *p, int status, int events)

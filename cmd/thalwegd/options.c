@@ -159,7 +159,8 @@ static const struct option table[] = {
     { 'Q', "total-quota", NUMBER, AT(total_quota), 0, 100000000, "N",
       "Allocations at a time in all. Default (and 0): no limit." },
     { 's', "max-bps", NUMBER, AT(max_bps), 0, 1000000000000, "N",
-      "Bytes a second that an allocation may relay each way. Default (and 0): no limit." },
+      "Bytes a second that an allocation may relay each way, or, relaying TCP, each connection. "
+      "Default (and 0): no limit." },
     { 'B', "bps-capacity", NUMBER, AT(bps_capacity), 0, 1000000000000, "N",
       "Bytes a second that all together may relay each way. Default (and 0): no limit." },
     { 0, "max-allocate-lifetime", NUMBER, AT(max_lifetime), 600, 86400, "SECONDS",

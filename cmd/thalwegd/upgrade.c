@@ -1,8 +1,10 @@
 #include "upgrade.h"
 
-#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+
+#include "rt/fdpass.h"
 
 struct head {
     uint8_t keys[TW_RELAY_KEYS];
@@ -21,35 +23,18 @@ struct socket_of {
 
 static bool give(int channel, const void *p, size_t n, int fd)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = { 0 };
-    struct iovec iov = { (void *)(uintptr_t)p, n };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-    if (fd >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof(control);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    return sendmsg(channel, &m, MSG_NOSIGNAL) == (ssize_t)n;
+    return tw_rt_send_fd(channel, p, n, fd, 0);
 }
 
+/* ret_fd NULL: none is to come. */
 static bool take(int channel, void *p, size_t n, int *ret_fd)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = { p, n };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof(control) };
-    if (recvmsg(channel, &m, MSG_CMSG_CLOEXEC) != (ssize_t)n)
-        return false;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (ret_fd && (!c || c->cmsg_type != SCM_RIGHTS))
+    int fd;
+    if (!tw_rt_recv_fd(channel, p, n, &fd, 0))
         return false;
     if (ret_fd)
-        memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-    return true;
+        *ret_fd = fd;
+    return (fd >= 0) == (ret_fd != NULL);
 }
 
 bool upgrade_say(int channel, char what)

@@ -117,8 +117,8 @@ struct tw_relay_config {
     uint32_t nonce_lifetime;                   /* 600 */
     uint32_t max_allocations;                  /* of this worker; 1,000,000 */
     uint32_t user_quota, total_quota;          /* allocations, over all workers; 0: no limit */
-    uint64_t max_bps, total_bps;               /* bytes a second each way, of an allocation and of
-                                                  all workers together; 0: no limit */
+    uint64_t max_bps, total_bps;               /* bytes a second each way, of an allocation (of TCP:
+                                                  of each connection) and of all together; 0: any */
     struct tw_relay_budget budget;
     const struct tw_range *allowed, *denied;   /* peers; allowed beats denied beats the defaults */
     size_t allowed_n, denied_n;
@@ -174,6 +174,11 @@ TW_API void tw_relay_shared_ports(const struct tw_relay_shared *s, uint32_t rela
 TW_API void tw_relay_shared_set_elder_ports(struct tw_relay_shared *s, uint32_t relay,
                                             const uint8_t bits[TW_RELAY_PORT_BITS]);
 
+/* n bytes have gone over a joined connection of RFC 6062. Returns when more may, with no more than
+ * total_bps bytes a second in all. */
+TW_API tw_time tw_relay_shared_carried(struct tw_relay_shared *s, tw_time now, bool up, size_t n,
+                                       uint64_t total_bps);
+
 /* A stranger's share of costly work, such as handshakes: takes `one` out of the budget of its /24 or
  * /56 at `rate` a second, `burst` at once. False: it has used it up. */
 TW_API bool tw_relay_shared_afford(struct tw_relay_shared *s, tw_time now,
@@ -222,7 +227,7 @@ struct tw_relay_stats {
 enum tw_relay_event_type {
     TW_RELAY_OPEN,  /* bind a UDP socket to addr (tcp: listen there), call it sock, answer with
                        tw_relay_opened() */
-    TW_RELAY_CLOSE, /* close sock, which may be a client's connection */
+    TW_RELAY_CLOSE, /* close sock */
     TW_RELAY_CONNECT, /* connect from addr to peer by TCP, call it sock, answer as for OPEN */
     TW_RELAY_JOIN,  /* sock is the peer's connection, conn the client's: pass bytes between them,
                        close one when the other closes, report with tw_relay_flow_report(), and tell

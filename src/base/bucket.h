@@ -30,6 +30,18 @@ static inline bool tw_bucket_take(struct tw_bucket *b, tw_time now, tw_time cost
     }
 }
 
+/* Takes it in any case, for what has happened already. Returns when the bucket has something again:
+ * until then nothing more should be done. */
+static inline tw_time tw_bucket_charge(struct tw_bucket *b, tw_time now, tw_time cost, tw_time depth)
+{
+    tw_time at = atomic_load_explicit(&b->full_at, memory_order_relaxed), next;
+    do
+        next = (at > now ? at : now) + cost;
+    while (!atomic_compare_exchange_weak_explicit(&b->full_at, &at, next, memory_order_relaxed,
+                                                  memory_order_relaxed));
+    return next - depth;
+}
+
 /* The cost of n units that flow in at `rate` units a second. rate is not 0. */
 static inline tw_time tw_bucket_cost(uint64_t n, uint64_t rate)
 {

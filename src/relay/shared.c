@@ -207,6 +207,12 @@ bool tw_relay_budget_take(struct tw_relay_shared *s, tw_time now, const struct t
            tw_bucket_take(&s->budget_total, now, each, TW_SEC);
 }
 
+tw_time tw_relay_shared_carried(struct tw_relay_shared *s, tw_time now, bool up, size_t n,
+                                uint64_t total_bps)
+{
+    return tw_bucket_charge(up ? &s->up : &s->down, now, tw_bucket_cost(n, total_bps), TW_SEC);
+}
+
 bool tw_relay_shared_afford(struct tw_relay_shared *s, tw_time now, const struct tw_addr *source,
                             uint32_t rate, uint32_t burst)
 {

@@ -108,7 +108,7 @@ void worker_from_listener(struct worker *w, const struct tw_datagram *d)
     const struct tw_rt_server_config *cfg = &w->server->cfg;
     uint8_t first = d->iov[0].n ? d->iov[0].p[0] : 0;
     if (first >= 20 && first <= 63) {
-        if (!cfg->no_dtls && w->server->tls)
+        if (!cfg->no_dtls && cfg->tls)
             worker_dtls_recv(w, d);
     } else if (!cfg->no_udp) {
         worker_feed(w, d);
@@ -212,11 +212,13 @@ static void retire(struct worker *w, bool retired)
     worker_rewatch_fd(w, w->heir_fd, &was_other, events, TW_RT_HEIR);
 }
 
-/* A client refreshes within the longest lifetime. */
-static tw_time idle_time(const struct tw_relay_config *cfg)
+/* What of the configuration is the worker's own. A client refreshes within the longest lifetime. */
+static void take_config(struct worker *w, const struct tw_relay_config *cfg)
 {
     enum { DEFAULT_SEC = 3600, MORE_SEC = 60 };
-    return tw_time_from_sec((cfg->max_lifetime ? cfg->max_lifetime : DEFAULT_SEC) + MORE_SEC);
+    w->idle = tw_time_from_sec((cfg->max_lifetime ? cfg->max_lifetime : DEFAULT_SEC) + MORE_SEC);
+    w->max_bps = cfg->max_bps;
+    w->total_bps = cfg->total_bps;
 }
 
 static void on_wake(struct worker *w)
@@ -238,7 +240,7 @@ static void on_wake(struct worker *w)
         int err = tw_relay_configure(w->relay, s->next);
         if (err)
             s->error = err;
-        w->idle = idle_time(s->next);
+        take_config(w, s->next);
         uv_sem_post(&s->told);
     }
     for (unsigned i = 0; i < s->worker_n; i++)
@@ -326,7 +328,7 @@ static int set_up(struct worker *w)
     struct tw_env env = { .rng = tw_rt_rng(), .trace = s->cfg.trace };
     w->now = tw_rt_now();
     w->listener_n = s->relay_cfg.listener_n;
-    w->idle = idle_time(&s->relay_cfg);
+    take_config(w, &s->relay_cfg);
     w->tx = malloc(sizeof(*w->tx));
     if (!w->tx || tw_rt_rx_init(&w->rx))
         return TW_ENOMEM;

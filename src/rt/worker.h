@@ -34,6 +34,7 @@ struct worker {
     int accept_fds[TW_RELAY_MAX_LISTENERS];
     uint32_t listener_n;
     tw_time idle;        /* how long a connection may be silent */
+    uint64_t max_bps, total_bps; /* of joined connections, as in the configuration */
     struct tw_rt_udp **socks; /* relay sockets by id */
     uint32_t sock_cap, gen, twin_n;
     tw_time now;
@@ -151,8 +152,9 @@ void worker_splice_start(struct worker *w, struct conn *c, int fd, uint32_t owne
 void worker_splice_client(struct worker *w, struct conn *c); /* the client's end may be read */
 void worker_splice_ready(struct worker *w, uint64_t data, uint32_t events);
 void worker_splice_drained(struct worker *w, struct conn *c); /* the client's end took it all */
+void worker_splice_resume(struct worker *w, struct conn *c); /* it has waited for its bandwidth */
 bool worker_splice_is(const struct conn *c, uint32_t owner, uint32_t sock);
-bool worker_splice_reads_client(const struct conn *c);
+bool worker_splice_reads_client(const struct worker *w, const struct conn *c);
 void worker_splice_stop(struct worker *w, struct conn *c);
 
 /* handover.c. wake: from any thread; several calls before the worker comes to look cost one write. */

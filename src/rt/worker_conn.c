@@ -205,7 +205,7 @@ static bool tell_apart(struct worker *w, struct conn *c)
     if (n < 0 && errno == EAGAIN)
         return true;
     bool tls = n == 1 && first == TLS_HANDSHAKE;
-    if (n != 1 || (tls ? cfg->no_tls || !w->server->tls : cfg->no_tcp) ||
+    if (n != 1 || (tls ? cfg->no_tls || !cfg->tls : cfg->no_tcp) ||
         (tls && (!worker_handshake_allowed(w, c) ||
                  worker_tls_session(w, c, GNUTLS_SERVER | GNUTLS_NONBLOCK)))) {
         worker_conn_close(w, c);
@@ -354,7 +354,7 @@ static void read_stream(struct worker *w, struct conn *c)
 
 void worker_conn_watch(struct worker *w, struct conn *c)
 {
-    bool reads = c->state != CONN_JOINED || worker_splice_reads_client(c);
+    bool reads = c->state != CONN_JOINED || worker_splice_reads_client(w, c);
     worker_rewatch_fd(w, c->fd, &c->watched,
                       (reads ? EPOLLIN : 0) | (conn_pending(c) ? EPOLLOUT : 0),
                       (uint64_t)c->gen << 32 | c->id);
@@ -442,6 +442,8 @@ void worker_conn_tick(struct worker *w)
         struct conn *c = (struct conn *)(void *)t;
         if (c->state == CONN_HANDSHAKE && c->fd < 0)
             worker_dtls_timeout(w, c);
+        else if (c->state == CONN_JOINED && tw_time_add(c->heard, w->idle) > w->now)
+            worker_splice_resume(w, c);
         else if (c->state >= CONN_OPEN && tw_time_add(c->heard, w->idle) > w->now)
             worker_conn_arm(w, c, tw_time_add(c->heard, w->idle)); /* it has spoken since */
         else

@@ -11,6 +11,7 @@ enum {
     RECORD_MAX = 16384,
     HANDSHAKE_RECORD = 22,
     CLIENT_HELLO = 1,
+    EPOCH_AT = 3,
     HELLO_AT = 13, /* the handshake message's type, behind the record header */
     HANDSHAKE_MS = 10000,
 };
@@ -131,21 +132,28 @@ static struct conn *assoc_new(struct worker *w, const struct tw_datagram *d,
     return c;
 }
 
-/* A cookie that is right makes an association; anything else that says hello gets one. */
-static struct conn *greet(struct worker *w, const struct tw_datagram *d)
+/* In clear: epoch 0. */
+static bool is_hello(struct tw_bytes in)
+{
+    return in.n > HELLO_AT && in.p[0] == HANDSHAKE_RECORD && tw_get_u16(in.p + EPOCH_AT) == 0 &&
+           in.p[HELLO_AT] == CLIENT_HELLO;
+}
+
+/* A cookie that is right makes an association; anything else that says hello gets one. old: who had
+ * one here before; it may have started anew on the same port (RFC 6347 §4.2.8). */
+static struct conn *greet(struct worker *w, const struct tw_datagram *d, struct conn *old)
 {
     const struct who who = who_of(d);
     struct tw_bytes in = d->iov[0];
     gnutls_dtls_prestate_st prestate;
     memset(&prestate, 0, sizeof(prestate));
-    if (in.n <= HELLO_AT || in.p[0] != HANDSHAKE_RECORD || in.p[HELLO_AT] != CLIENT_HELLO) {
-        worker_to_elder(w, d);
-        return NULL;
-    }
     struct tw_rt_server *s = w->server;
     if (gnutls_dtls_cookie_verify(&s->cookie_key, (void *)(uintptr_t)&who, sizeof(who),
-                                  (void *)(uintptr_t)in.p, in.n, &prestate) >= 0)
+                                  (void *)(uintptr_t)in.p, in.n, &prestate) >= 0) {
+        if (old)
+            worker_conn_close(w, old);
         return assoc_new(w, d, &prestate);
+    }
     struct answer a = { w, d };
     gnutls_dtls_cookie_send(&s->cookie_key, (void *)(uintptr_t)&who, sizeof(who), &prestate, &a,
                             push_answer);
@@ -200,8 +208,12 @@ static void one_datagram(struct worker *w, const struct tw_datagram *d)
 {
     const struct who who = who_of(d);
     struct conn *c = tw_map_get(&w->assocs, hash_of(w, &who), eq_who, &who);
-    if (!c)
-        c = greet(w, d);
+    if (!c && !is_hello(d->iov[0])) {
+        worker_to_elder(w, d);
+        return;
+    }
+    if (is_hello(d->iov[0]) && (!c || c->state == CONN_OPEN))
+        c = greet(w, d, c);
     if (!c)
         return;
     uint32_t id = c->id;

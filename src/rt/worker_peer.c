@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "rt/fdpass.h"
 #include "rt/sockaddr.h"
 #include "rt/worker.h"
 
@@ -186,20 +187,6 @@ struct parcel {
     struct tw_addr client;
 };
 
-static bool post(struct worker *to, const struct parcel *parcel, int fd)
-{
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = { 0 };
-    struct iovec iov = { (void *)(uintptr_t)parcel, sizeof(*parcel) };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof(control) };
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    return sendmsg(to->box_out, &m, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
-}
-
 static void receive(struct worker *w, const struct parcel *parcel, int fd)
 {
     /* The answer to the client was sent on its way before this, and must stay ahead of it. */
@@ -229,7 +216,7 @@ void worker_peer_join(struct worker *w, const struct tw_relay_event *ev)
         receive(w, &parcel, fd);
         return;
     }
-    if (!post(&w->server->workers[p->at], &parcel, fd))
+    if (!tw_rt_send_fd(w->server->workers[p->at].box_out, &parcel, sizeof(parcel), fd, MSG_DONTWAIT))
         worker_note(w, w->index, NOTE_PEER_GONE, ev->sock, 0, 0);
     close(fd);
 }
@@ -237,23 +224,12 @@ void worker_peer_join(struct worker *w, const struct tw_relay_event *ev)
 void worker_take_box(struct worker *w)
 {
     struct parcel parcel;
-    for (;;) {
-        _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
-        struct iovec iov = { &parcel, sizeof(parcel) };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                            .msg_controllen = sizeof(control) };
-        int fd = -1;
-        ssize_t n = recvmsg(w->box_fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n < 0)
-            return;
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        if (c && c->cmsg_type == SCM_RIGHTS)
-            memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-        if (n == sizeof(parcel) && fd >= 0)
+    int fd;
+    while (tw_rt_recv_fd(w->box_fd, &parcel, sizeof(parcel), &fd, MSG_DONTWAIT))
+        if (fd >= 0)
             receive(w, &parcel, fd);
-        else if (n == sizeof(parcel)) /* no room for another file here */
+        else /* no room for another file here */
             worker_note(w, parcel.owner, NOTE_PEER_GONE, parcel.sock, 0, 0);
-    }
 }
 
 void worker_peer_fini(struct worker *w)

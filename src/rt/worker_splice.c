@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/bucket.h"
 #include "rt/worker.h"
 
 enum { CHUNK = 65536, CLIENT_MAX = 256 << 10 };
@@ -17,20 +18,40 @@ struct splice {
     bool shut;                   /* the peer was told the end */
     uint32_t watched;            /* what the peer's end is watched for */
     uint64_t up, down;
+    struct tw_bucket up_rate, down_rate;
+    tw_time up_at, down_at; /* not read before */
 };
+
+/* n bytes have been read from one end: how long that end has to wait. */
+static void charge(struct worker *w, struct conn *c, bool up, size_t n)
+{
+    struct splice *s = c->splice;
+    tw_time at = w->now, *ret = up ? &s->up_at : &s->down_at;
+    if (w->max_bps)
+        at = tw_bucket_charge(up ? &s->up_rate : &s->down_rate, w->now,
+                              tw_bucket_cost(n, w->max_bps), TW_SEC);
+    if (w->total_bps) {
+        tw_time all = tw_relay_shared_carried(w->server->shared, w->now, up, n, w->total_bps);
+        at = all > at ? all : at;
+    }
+    *ret = at;
+    if (at > w->now)
+        worker_conn_arm(w, c, at);
+}
 
 static void watch_peer(struct worker *w, struct conn *c)
 {
     struct splice *s = c->splice;
     bool room = conn_pending(c) < CLIENT_MAX / 2;
-    uint32_t want = (s->from_peer && room ? EPOLLIN : 0) | (s->to_peer_n ? EPOLLOUT : 0);
+    uint32_t want = (s->from_peer && room && s->down_at <= w->now ? EPOLLIN : 0) | (s->to_peer_n ? EPOLLOUT : 0);
     worker_rewatch_fd(w, s->fd, &s->watched, want,
                       (uint64_t)s->gen << 32 | TW_RT_ID_SPLICE | (c->id & 0xffffff));
 }
 
-bool worker_splice_reads_client(const struct conn *c)
+bool worker_splice_reads_client(const struct worker *w, const struct conn *c)
 {
-    return c->splice->from_client && c->splice->to_peer_n == 0;
+    const struct splice *s = c->splice;
+    return s->from_client && s->to_peer_n == 0 && s->up_at <= w->now;
 }
 
 /* Tells the peer the client's end once everything before it is sent; closes when both are done. */
@@ -109,6 +130,9 @@ void worker_splice_start(struct worker *w, struct conn *c, int fd, uint32_t owne
     }
     *s = (struct splice){ .fd = fd, .gen = gen, .owner = owner, .sock = sock, .from_client = true,
                           .from_peer = true, .watched = EPOLLIN };
+    /* To the machine this connection is over: its bytes are the peer's from here on. */
+    tw_relay_disconnected(w->relay, w->now, c->id, &c->remote, &c->local);
+    worker_drain(w);
     c->splice = s;
     c->state = CONN_JOINED;
     /* What the client sent right behind its ConnectionBind is for the peer. */
@@ -136,7 +160,7 @@ void worker_splice_client(struct worker *w, struct conn *c)
 {
     struct splice *s = c->splice;
     size_t n;
-    while (s->from_client && !s->to_peer_n) {
+    while (worker_splice_reads_client(w, c)) {
         uint8_t *buf = worker_buffer(w);
         int err = conn_read(c, buf, CHUNK, &n);
         if (err && err != TW_EFULL) {
@@ -145,6 +169,7 @@ void worker_splice_client(struct worker *w, struct conn *c)
         }
         if (err)
             s->from_client = false;
+        charge(w, c, true, n);
         if (n && !to_peer(s, buf, n)) {
             worker_conn_close(w, c);
             return;
@@ -169,6 +194,7 @@ static bool read_peer(struct worker *w, struct conn *c)
     }
     struct tw_bytes bytes = tw_bytes(buf, (size_t)n);
     s->down += (uint64_t)n;
+    charge(w, c, false, (size_t)n);
     c->heard = w->now;
     if (!conn_put(c, &bytes, 1, CLIENT_MAX))
         return false;
@@ -194,6 +220,18 @@ void worker_splice_ready(struct worker *w, uint64_t data, uint32_t events)
         worker_splice_client(w, c); /* TLS may hold what it has read already */
     else
         settle(w, c);
+}
+
+void worker_splice_resume(struct worker *w, struct conn *c)
+{
+    const struct splice *s = c->splice;
+    tw_time next = tw_time_add(c->heard, w->idle);
+    if (s->up_at > w->now)
+        next = tw_time_min(next, s->up_at);
+    if (s->down_at > w->now)
+        next = tw_time_min(next, s->down_at);
+    worker_conn_arm(w, c, next);
+    worker_splice_client(w, c);
 }
 
 bool worker_splice_is(const struct conn *c, uint32_t owner, uint32_t sock)

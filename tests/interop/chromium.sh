@@ -3,15 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 need chromium
 here=$(cd "$(dirname "$0")" && pwd)
-IP=$(ip -4 -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print a[1]; exit }')
-[ -n "$IP" ] || { echo "SKIP: this machine has no address but loopback, which WebRTC does not use"; exit 77; }
-start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 --tls-listening-port 0 -m 2
-for _ in $(seq 100); do
-    PORT=$(sed -n "s/.*listening on udp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
-    [ -n "$PORT" ] && break
-    sleep 0.05
-done
-TCP=$(sed -n "s/.*listening on tcp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
+start_outside
 {
     echo '<!doctype html><script>'
     cat "$here/webrtc.js"

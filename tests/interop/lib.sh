@@ -81,6 +81,17 @@ start_thalwegd() {
         --allow-loopback-peers "$@"
 }
 
+# start_outside: a relay on this machine's own address, which WebRTC needs (it does not use loopback):
+# UDP on $IP:$PORT, TCP and TLS on $IP:$TCP.
+start_outside() {
+    IP=$(ip -4 -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print a[1]; exit }')
+    [ -n "$IP" ] || { echo "SKIP: this machine has no address but loopback, which WebRTC does not use"; exit 77; }
+    start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 --tls-listening-port 0 -m 2
+    wait_for 5 grep -q "listening on tcp $IP" "$WORK/log"
+    PORT=$(sed -n "s/.*listening on udp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
+    TCP=$(sed -n "s/.*listening on tcp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
+}
+
 # start_coturn [options]: coturn's server for user:pass, plain on $PORT, TLS and DTLS on $TLS_PORT.
 start_coturn() {
     PORT=$((20000 + $$ % 10000))

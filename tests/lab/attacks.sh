@@ -20,6 +20,14 @@ turn --pings 5 "127.0.0.1:$PORT" || { cat "$WORK/turn"; fail "no service after t
 turn --pings 5 "turns:127.0.0.1:$PORT?transport=udp" || { cat "$WORK/turn"; fail "no DTLS after the floods"; }
 echo "ok: floods"
 
+# A DTLS client that died and starts anew on the same port is not mistaken for who it was.
+for round in 1 2 3; do
+    sleep 3 | timeout -s KILL 1 openssl s_client -dtls1_2 -bind 127.0.0.1:$((PORT % 10000 + 10000)) -connect "127.0.0.1:$PORT" \
+        >"$WORK/dtls" 2>&1
+    grep -q "Cipher is ECDHE" "$WORK/dtls" || { cat "$WORK/dtls"; fail "no DTLS in round $round on one port"; }
+done
+echo "ok: a DTLS client starts anew"
+
 # Connections that say nothing are limited per source, and go after a while.
 start_thalwegd -m 1 --max-connections 20
 for _ in $(seq 40); do
@@ -77,6 +85,17 @@ if ! asan; then
     unset FAULTS
     echo "ok: failing system calls"
 fi
+
+# Caps hold for TCP relaying too: two seconds of 100,000 bytes, and one in advance.
+start_thalwegd -m 2 --max-bps 100000
+timeout 40 "$T" turn --tcp-relay --pings 3 --seconds 3 --json -u user -w pass "turn:127.0.0.1:$PORT?transport=tcp" >"$WORK/turn" || { cat "$WORK/turn"; fail "TCP relaying with a cap"; }
+python3 - "$WORK/turn" <<'PY' || { cat "$WORK/turn"; fail "the cap does not hold for TCP relaying"; }
+import json, sys
+rate = [json.loads(line) for line in open(sys.argv[1])][-1]
+print(f"capped at 0.8 Mbit/s, measured {rate['mbit_per_s']}")
+assert 0.3 < rate["mbit_per_s"] < 2.0, rate
+PY
+echo "ok: a bandwidth cap on TCP relaying"
 
 # A peer that is not there: the kernel's refusal comes back to the client as ICMP.
 start_thalwegd -m 1

@@ -42,6 +42,47 @@ timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$was" >"$WORK/tw
 kill -TERM "$SERVER"
 echo "ok: kill -9 and start again"
 
+# --- sockets from systemd, and telling it
+python3 - "$BUILD/thalwegd" "$WORK" <<'PY' || fail "sockets from systemd"
+import os, socket, subprocess, sys, time
+binary, work = sys.argv[1:]
+udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+port = 0
+for s in udp + [tcp]:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("127.0.0.1", port))
+    port = s.getsockname()[1]
+tcp.listen(16)
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.bind(work + "/notify")
+notify.settimeout(10)
+sandbox = ["--no-sandbox"] if b"__asan_init" in open(binary, "rb").read() else []
+pid = os.fork()
+if pid == 0:
+    high = [os.dup2(s.fileno(), 100 + i) for i, s in enumerate(udp + [tcp])]
+    for i, fd in enumerate(high):
+        os.dup2(fd, 3 + i)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="3", NOTIFY_SOCKET=work + "/notify")
+    os.execv(binary, [binary, "-L", "127.0.0.1", "-E", "127.0.0.1", "-p", str(port), "--tls-listening-port", "0",
+                      "-u", "user:pass", "-r", "realm", "-m", "2"] + sandbox)
+said = notify.recv(200).decode()
+assert said.startswith("READY=1") and f"MAINPID={pid}" in said, said
+for s in udp + [tcp]:
+    s.close()
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(2)
+for i in range(20):  # whichever of the two sockets it is
+    c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    c.settimeout(2)
+    c.sendto(b"\0\1\0\0\x21\x12\xa4\x42" + os.urandom(12), ("127.0.0.1", port))
+    assert c.recv(100)[:2] == b"\1\1"
+os.kill(pid, 15)
+assert notify.recv(200) == b"STOPPING=1"
+assert os.waitpid(pid, 0)[1] == 0
+PY
+echo "ok: sockets from systemd, and it is told"
+
 # --- a successor takes over
 start_thalwegd -m 2 --drain-timeout 30 --pidfile "$WORK/pid"
 old=$SERVER

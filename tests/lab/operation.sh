@@ -42,6 +42,8 @@ grep -q "syslog is ignored: standard error goes to the journal" "$WORK/log" || {
 [ -z "$rights" ] || grep -q "^Seccomp:.*2" /proc/"$SERVER"/status || nm "$BUILD/thalwegd" | grep -q __asan_init || fail "no seccomp"
 echo "ok: started from a turnserver.conf, rights given up"
 
+echo | openssl s_client -connect 127.0.0.1:5349 -alpn stun.turn 2>/dev/null | grep -q "ALPN protocol: stun.turn" || fail "no ALPN"
+echo | openssl s_client -connect 127.0.0.1:5349 -tls1_1 -cipher 'DEFAULT@SECLEVEL=0' 2>/dev/null | grep -q "Cipher is (NONE)" || fail "TLS 1.1 is spoken"
 turn -u user -w pass 127.0.0.1 || { cat "$WORK/turn"; fail "a user of the file"; }
 turn -u bob -w pa55 127.0.0.1 || { cat "$WORK/turn"; fail "a user of the database"; }
 adm user add carol c4rol
