@@ -21,7 +21,7 @@ static const char usage[] =
     "Options:\n";
 
 static struct {
-    bool json, v6, no_throughput, tcp_relay;
+    bool json, v6, no_throughput, tcp_relay, mobility;
     const char *user, *password, *family, *peer;
     unsigned pings, seconds, size;
     struct cmd_tls tls;
@@ -61,7 +61,9 @@ struct test {
     struct side a, b; /* a sends, b echoes; with --peer there is no b */
     struct tw_uri uri;
     struct tw_addr server, target;
-    enum { ALLOCATING, BINDING, PINGING, BULKING, CLOSING } phase;
+    enum { ALLOCATING, BINDING, PINGING, MOVING, BULKING, CLOSING } phase;
+    bool moved;
+    tw_time move_started;
     tw_time bind_started, bound, bulk_started, bulk_ended, last_bulk;
     unsigned sent, answered;
     double rtt_ms[1000];
@@ -193,6 +195,29 @@ static void start_bulk(struct test *t)
     uv_timer_start(&t->timer, on_timer, 0, 10);
 }
 
+/* A goes over to another socket (RFC 8016); then the pings are repeated. */
+static void start_move(struct test *t)
+{
+    struct tw_addr any = { .family = t->server.family };
+    t->phase = MOVING;
+    t->move_started = tw_rt_now();
+    if (tw_rt_agent_second(&t->a.agent, &any) || tw_turn_move(t->a.turn, t->move_started, 1))
+        fail(t, "moving", "the server gave no ticket: it does not do mobility", 0);
+}
+
+static void on_moved(struct test *t, const struct tw_turn_event *ev)
+{
+    double took = ms(tw_rt_now() - t->move_started);
+    (void)ev;
+    if (opt.json)
+        printf("{\"event\":\"moved\",\"ms\":%.3f}\n", took);
+    else
+        printf("allocation A moved to another port of this machine in %.1f ms\n", took);
+    t->moved = true;
+    t->sent = t->answered = 0;
+    start_pings(t);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct test *t = timer->data;
@@ -208,6 +233,8 @@ static void on_timer(uv_timer_t *timer)
         show_pings(t);
         if (t->answered == 0)
             fail(t, "echo", "nothing came back through the relay", 0);
+        else if (opt.mobility && !t->moved)
+            start_move(t);
         else if (opt.no_throughput)
             finish(t);
         else
@@ -320,7 +347,10 @@ static void on_event(struct side *s, const struct tw_turn_event *ev, tw_time now
         fail(t, "allocation", ev->why, ev->code);
         break;
     case TW_TURN_REFUSED:
-        fail(t, "channel", ev->why, ev->code);
+        fail(t, t->phase == MOVING ? "moving" : "channel", ev->why, ev->code);
+        break;
+    case TW_TURN_MOVED:
+        on_moved(t, ev);
         break;
     case TW_TURN_LOST:
         fail(t, "allocation", ev->why, ev->code);
@@ -336,7 +366,6 @@ static void on_event(struct side *s, const struct tw_turn_event *ev, tw_time now
     case TW_TURN_PERMITTED:
     case TW_TURN_CONNECTED:
     case TW_TURN_ATTEMPT:
-    case TW_TURN_MOVED:
         break;
     }
 }
@@ -369,7 +398,7 @@ static bool start_side(struct test *t, struct side *s, const char *name)
     static const struct tw_stun_timing timing = { .rto = 250 * TW_MSEC, .rc = 5, .rm = 4,
                                                   .stream_timeout = 10 * TW_SEC };
     struct tw_env env = { .rng = tw_rt_rng() };
-    struct tw_turn_config cfg = { .server = t->server, .username = opt.user,
+    struct tw_turn_config cfg = { .server = t->server, .username = opt.user, .mobility = opt.mobility,
                                   .stream = cmd_is_stream(&t->uri),
                                   .password = opt.password, .timing = &timing,
                                   .families = opt.v6 ? TW_TURN_V6 : TW_TURN_V4 };
@@ -428,6 +457,8 @@ int cmd_turn(int argc, char **argv)
         { "--size", "BYTES", &opt.size, 16, 60000, "payload of throughput packets (default 1000)" },
         { "--tcp-relay", NULL, &opt.tcp_relay, 0, 0, "relay a TCP connection (RFC 6062) instead of UDP; "
           "the URI must be of TCP or TLS" },
+        { "--mobility", NULL, &opt.mobility, 0, 0, "move one allocation to another port in between "
+          "(RFC 8016); over UDP" },
         CMD_TLS_OPTIONS(&opt.tls),
         { "--no-throughput", NULL, &opt.no_throughput, 0, 0, "leave throughput out" },
         { 0 },
@@ -457,6 +488,10 @@ int cmd_turn(int argc, char **argv)
     t.server = addrs[0];
     if (opt.tcp_relay && (opt.peer || !cmd_is_stream(&t.uri))) {
         fprintf(stderr, "thalweg: --tcp-relay needs a URI with ?transport=tcp, and no --peer\n");
+        return EXIT_USAGE;
+    }
+    if (opt.mobility && (opt.tcp_relay || t.uri.transport != TW_TRANSPORT_UDP)) {
+        fprintf(stderr, "thalweg: --mobility is shown over UDP\n");
         return EXIT_USAGE;
     }
     if (opt.tcp_relay)

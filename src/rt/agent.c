@@ -54,7 +54,7 @@ void tw_rt_agent_send(struct tw_rt_agent *a)
         if (a->linked)
             link_send(a, &d);
         else
-            tw_rt_tx_add(a->tx, &a->udp, &d);
+            tw_rt_tx_add(a->tx, d.sock && a->has_second ? &a->second : &a->udp, &d);
     }
 }
 
@@ -96,13 +96,14 @@ void tw_rt_agent_pump(struct tw_rt_agent *a)
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct tw_rt_agent *a = poll->data;
+    struct tw_rt_udp *udp = poll == &a->second_poll ? &a->second : &a->udp;
     struct tw_datagram d;
     struct tw_rt_icmp ignored; /* the peer's ICMP errors come through the server, not here */
     (void)status;
     (void)events;
-    while (tw_rt_udp_error(&a->udp, &ignored)) {
+    while (tw_rt_udp_error(udp, &ignored)) {
     }
-    unsigned n = tw_rt_rx_read(&a->rx, &a->udp);
+    unsigned n = tw_rt_rx_read(&a->rx, udp);
     for (unsigned i = 0; i < n && !a->closing; i++) {
         tw_rt_rx_get(&a->rx, i, &d);
         if (!a->ops->recv(a->machine, tw_rt_now(), &d))
@@ -134,6 +135,20 @@ int tw_rt_agent_init(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_add
     uv_timer_init(loop, &a->timer);
     a->poll.data = a->timer.data = a;
     uv_poll_start(&a->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+int tw_rt_agent_second(struct tw_rt_agent *a, const struct tw_addr *local)
+{
+    int err = tw_rt_udp_open(&a->second, local, TW_RT_GRO);
+    if (err)
+        return err;
+    a->second.id = 1;
+    a->second.burst = a->second.min_burst = TW_RT_RX_MAX;
+    a->has_second = true;
+    uv_poll_init(a->timer.loop, &a->second_poll, a->second.fd);
+    a->second_poll.data = a;
+    uv_poll_start(&a->second_poll, UV_READABLE, on_readable);
     return 0;
 }
 
@@ -192,9 +207,11 @@ int tw_rt_agent_connect(struct tw_rt_agent *a, uv_loop_t *loop,
 static void on_closed(uv_handle_t *h)
 {
     struct tw_rt_agent *a = h->data;
-    if (a->linked || ++a->closing != 3)
+    if (a->linked || ++a->closing != 3u + a->has_second)
         return;
     tw_rt_udp_close(&a->udp);
+    if (a->has_second)
+        tw_rt_udp_close(&a->second);
     tw_rt_rx_fini(&a->rx);
     free(a->tx);
 }
@@ -207,6 +224,8 @@ void tw_rt_agent_fini(struct tw_rt_agent *a)
     } else {
         tw_rt_tx_flush(a->tx);
         uv_close((uv_handle_t *)&a->poll, on_closed);
+        if (a->has_second)
+            uv_close((uv_handle_t *)&a->second_poll, on_closed);
     }
     uv_close((uv_handle_t *)&a->timer, on_closed);
 }

@@ -27,7 +27,10 @@ struct tw_rt_agent {
     /* Over a connection: it is over, or never was; why is static. May be NULL. */
     void (*on_over)(struct tw_rt_agent *a, const char *why);
     void *user;
-    struct tw_rt_udp udp; /* unless linked */
+    struct tw_rt_udp udp; /* unless linked: socket 0 of the machine */
+    struct tw_rt_udp second; /* socket 1, once there is one */
+    uv_poll_t second_poll;
+    bool has_second;
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     uv_poll_t poll;
@@ -51,6 +54,9 @@ TW_NODISCARD int tw_rt_agent_connect(struct tw_rt_agent *a, uv_loop_t *loop,
                                      const struct tw_rt_link_config *how,
                                      const struct tw_rt_machine *ops, void *machine,
                                      void (*on_events)(struct tw_rt_agent *a, tw_time now));
+
+/* Opens another UDP socket for the machine, which calls it 1. Errors as for tw_rt_agent_init(). */
+TW_NODISCARD int tw_rt_agent_second(struct tw_rt_agent *a, const struct tw_addr *local);
 
 /* To be called after any verb on the machine: sends, drains events, arms the timer. */
 void tw_rt_agent_pump(struct tw_rt_agent *a);

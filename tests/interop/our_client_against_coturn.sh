@@ -2,7 +2,7 @@
 # thalweg stun, turn and nat against coturn, over every transport.
 . "$(dirname "$0")/lib.sh"
 need turnserver openssl
-start_coturn
+start_coturn --mobility
 "$BUILD/thalweg" stun "127.0.0.1:$PORT" 2>/dev/null | grep -q "^127.0.0.1:" || fail "thalweg stun"
 "$BUILD/thalweg" stun --ca "$WORK/coturn.pem" "stuns:127.0.0.1:$TLS_PORT" 2>/dev/null | grep -q "^127.0.0.1:" ||
     fail "thalweg stun over TLS"
@@ -17,6 +17,9 @@ for uri in "turn:127.0.0.1:$PORT?transport=tcp" "turns:127.0.0.1:$TLS_PORT"; do
         fail "thalweg turn --tcp-relay $uri"
     echo "ok: thalweg turn --tcp-relay $uri"
 done
+"$BUILD/thalweg" turn --mobility --no-throughput -u user -w pass "127.0.0.1:$PORT" >"$WORK/moved" || { cat "$WORK/moved"; fail "thalweg turn --mobility"; }
+grep -q "moved to another port" "$WORK/moved" && [ "$(grep -c "20 of 20 answered" "$WORK/moved")" = 2 ] || { cat "$WORK/moved"; fail "thalweg turn --mobility"; }
+echo "ok: thalweg turn --mobility"
 "$BUILD/thalweg" turn --json -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/json" || fail "--json"
 python3 - "$WORK/json" <<'PY' || fail "the JSON does not say what it should"
 import json, sys
@@ -30,3 +33,15 @@ echo "ok: a wrong password is called one"
 "$BUILD/thalweg" turn -u user -w pass "turns:127.0.0.1:$TLS_PORT" 2>"$WORK/err" && fail "a certificate of nobody's was taken"
 grep -qi "not trusted" "$WORK/err" || { cat "$WORK/err"; fail "the error does not say why"; }
 echo "ok: a certificate of nobody's is refused"
+# coturn answers RFC 5780 with two addresses; newer ones want to be told.
+extra=
+turnserver -h 2>&1 | grep -q -- "--rfc5780$\|--rfc5780 " && extra=--rfc5780
+NAT_PORT=$((20000 + ($$ + 5000) % 10000))
+# shellcheck disable=SC2086
+turnserver -n -L 127.0.0.1 -L 127.0.0.2 -p "$NAT_PORT" --no-tcp --no-tls --no-cli -z -S --pidfile "$WORK/pid2" \
+    --log-file "$WORK/log2" -m 1 $extra >"$WORK/out2" 2>&1 &
+PIDS="$PIDS $!"
+wait_for 10 "$BUILD/thalweg" stun --timeout 200 "127.0.0.1:$NAT_PORT" || { cat "$WORK/out2"; fail "no answer from coturn"; }
+"$BUILD/thalweg" nat --json "127.0.0.1:$NAT_PORT" >"$WORK/nat" || { cat "$WORK/nat"; fail "thalweg nat"; }
+grep -q '"mapping":"none","filtering":"independent"' "$WORK/nat" || { cat "$WORK/nat"; fail "thalweg nat"; }
+echo "ok: thalweg nat"

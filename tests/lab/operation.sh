@@ -20,6 +20,7 @@ userdb=$WORK/users.db
 cert=$WORK/cert.pem
 pkey=$WORK/cert.key
 allow-loopback-peers
+mobility
 no-cli
 simple-log
 syslog
@@ -45,6 +46,7 @@ echo "ok: started from a turnserver.conf, rights given up"
 echo | openssl s_client -connect 127.0.0.1:5349 -alpn stun.turn 2>/dev/null | grep -q "ALPN protocol: stun.turn" || fail "no ALPN"
 echo | openssl s_client -connect 127.0.0.1:5349 -tls1_1 -cipher 'DEFAULT@SECLEVEL=0' 2>/dev/null | grep -q "Cipher is (NONE)" || fail "TLS 1.1 is spoken"
 turn -u user -w pass 127.0.0.1 || { cat "$WORK/turn"; fail "a user of the file"; }
+turn -u user -w pass --mobility 127.0.0.1 || { cat "$WORK/turn"; fail "mobility"; }
 turn -u bob -w pa55 127.0.0.1 || { cat "$WORK/turn"; fail "a user of the database"; }
 adm user add carol c4rol
 wait_for 8 turn -u carol -w c4rol 127.0.0.1 || { cat "$WORK/turn"; fail "a user added while it runs"; }
