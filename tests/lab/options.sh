@@ -70,7 +70,7 @@ echo "ok: file, pid file, log file, verbose"
 "$D" --help | grep -q -- "-L, --listening-ip IP" || fail "--help"
 "$BUILD/thalweg" --help | grep -q "  turn " || fail "thalweg --help"
 for wrong in "" "frob" "stun" "stun a b" "stun --frob x" "turn --pings 0 x" "turn -u a x" "stun http://x" \
-    "stun turn:x" "turn --tcp-relay x" "nat turn:x" "nat stuns:127.0.0.1" "turn --peer 1.2.3.4 x" "stun --family 5 x"; do
+    "stun turn:x" "turn --tcp-relay 127.0.0.1" "turn --mobility turns:127.0.0.1" "nat turn:x" "nat stuns:127.0.0.1" "turn --peer 1.2.3.4 x" "stun --family 5 x"; do
     # shellcheck disable=SC2086
     "$BUILD/thalweg" $wrong >/dev/null 2>"$WORK/err"
     [ $? = 2 ] || fail "thalweg $wrong: not exit status 2"
