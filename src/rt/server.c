@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <gnutls/dtls.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -28,14 +29,38 @@ static int inherited_fd(const struct tw_rt_server *s, int type, const struct tw_
     return -1;
 }
 
+/* Workers share a port by SO_REUSEPORT, which would let another server of the same user in too. So the
+ * first one asks for the port alone before. */
+static int check_alone(int type, const struct tw_addr *addr)
+{
+    struct sockaddr_storage ss;
+    int one = 1;
+    if (addr->port == 0)
+        return 0;
+    int fd = socket(addr->family == TW_FAMILY_V4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return TW_ESYS;
+    if (type == SOCK_STREAM) /* connections that linger from before are no server */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (addr->family == TW_FAMILY_V6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    int err = bind(fd, (struct sockaddr *)&ss, tw_rt_sockaddr(addr, &ss)) && errno == EADDRINUSE
+                  ? TW_EADDRINUSE : 0;
+    close(fd);
+    return err;
+}
+
 static int open_udp(struct tw_rt_server *s, uint32_t i, unsigned worker, int *ret_fd)
 {
     struct tw_rt_udp u;
     *ret_fd = inherited_fd(s, SOCK_DGRAM, &s->relay_cfg.listeners[i], worker);
     if (*ret_fd >= 0)
         return 0;
+    int err = worker == 0 ? check_alone(SOCK_DGRAM, &s->relay_cfg.listeners[i]) : 0;
+    if (err)
+        return err;
     unsigned flags = s->worker_n > 1 || s->cfg.inherited_n ? TW_RT_REUSEPORT : 0;
-    int err = tw_rt_udp_open(&u, &s->relay_cfg.listeners[i], flags);
+    err = tw_rt_udp_open(&u, &s->relay_cfg.listeners[i], flags);
     if (err)
         return err;
     *ret_fd = u.fd;
@@ -81,7 +106,10 @@ static int open_tcp(struct tw_rt_server *s, unsigned i, unsigned worker, int *re
         addr->port = 0;
     }
     *ret_fd = inherited_fd(s, SOCK_STREAM, addr, worker);
-    return *ret_fd >= 0 ? 0 : bind_tcp(s, addr, ret_fd);
+    if (*ret_fd >= 0)
+        return 0;
+    int err = worker == 0 ? check_alone(SOCK_STREAM, addr) : 0;
+    return err ? err : bind_tcp(s, addr, ret_fd);
 }
 
 static int open_listeners(struct tw_rt_server *s, int *ret_bad)

@@ -58,6 +58,8 @@ done
 [ "$(cat "$WORK/pid")" = "$PIDS" ] || fail "the pid file is wrong"
 THALWEG_PASSWORD=pass "$BUILD/thalweg" turn -u user --no-throughput "127.0.0.1:$PORT" >/dev/null ||
     fail "turn, with the password from the environment"
+refused "cannot listen on udp 127.0.0.1:$PORT: the address is in use" -L 127.0.0.1 -p "$PORT" -u a:b -m 2
+refused "cannot listen on tcp 127.0.0.1:$PORT: the address is in use" -L 127.0.0.1 -p "$PORT" -u a:b -m 2 --no-udp --no-dtls
 kill -TERM "$PIDS"
 wait "$PIDS" || fail "it ended with $?"
 PIDS=
