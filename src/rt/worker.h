@@ -39,6 +39,7 @@ struct worker {
     uint32_t sock_cap, gen, twin_n;
     tw_time now;
     tw_time armed;       /* what the timer is set to */
+    tw_time busy_at;     /* when to look at the CPU time again */
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     struct tw_rt_counters count;

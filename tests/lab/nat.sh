@@ -61,7 +61,10 @@ in_ns nat sh -c "echo 1 >/proc/sys/net/ipv4/ip_forward
     exit 77
 }
 
-in_ns relay "$BUILD/thalwegd" -L 11.0.1.2 -u user:pass -r realm -m 2 >"$WORK/log" 2>&1 &
+ip -n relay addr add 11.0.1.3/24 dev "$(ip -n relay -o link show type veth | awk -F'[ :@]+' '{ print $2; exit }')"
+sandbox=
+nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
+in_ns relay "$BUILD/thalwegd" -L 11.0.1.2 -L 11.0.1.3 -u user:pass -r realm -m 2 --mobility $sandbox >"$WORK/log" 2>&1 &
 PIDS="$PIDS $!"
 in_ns echo python3 -c '
 import socket
@@ -91,3 +94,35 @@ in_ns client "$BUILD/thalweg" turn -u user -w pass --peer 11.0.4.2:9 11.0.1.2 >"
 grep -q "ICMP type 3 code 3 from the way to 11.0.4.2:9" "$WORK/err" ||
     { cat "$WORK/err"; fail "the ICMP error did not reach the client"; }
 echo "ok: the ICMP error of a closed port reaches the client"
+
+# Over every transport, with TCP relaying, and moving to another port of the NAT.
+for uri in "turn:11.0.1.2?transport=tcp" turns:11.0.1.2 "turns:11.0.1.2?transport=udp"; do
+    in_ns client "$BUILD/thalweg" turn --insecure -u user -w pass --no-throughput --peer 11.0.4.2:7777 "$uri" >"$WORK/err" 2>&1 ||
+        { cat "$WORK/err" "$WORK/log"; fail "$uri"; }
+    echo "ok: $uri"
+done
+in_ns client "$BUILD/thalweg" turn --tcp-relay -u user -w pass --seconds 1 "turn:11.0.1.2?transport=tcp" ||
+    { cat "$WORK/log"; fail "TCP relaying"; }
+in_ns client "$BUILD/thalweg" turn --mobility -u user -w pass --no-throughput --peer 11.0.4.2:7777 11.0.1.2 >"$WORK/err" 2>&1 ||
+    { cat "$WORK/err" "$WORK/log"; fail "mobility"; }
+grep -q "moved to another port" "$WORK/err" || { cat "$WORK/err"; fail "mobility"; }
+echo "ok: TCP relaying and mobility"
+
+# What the NAT does: this one draws a port for each destination ...
+nat() { in_ns client "$BUILD/thalweg" nat --json --timeout 600 11.0.1.2 >"$WORK/nat" || { cat "$WORK/nat"; fail "thalweg nat"; }; }
+nat
+grep -q '"mapping":"address-and-port","filtering":"address-and-port"' "$WORK/nat" || { cat "$WORK/nat"; fail "the NAT is told wrong"; }
+# ... and without "random" it keeps the client's port, so that all see the same.
+in_ns nat sh -c "$NFT flush chain ip n p; $NFT add rule ip n p ip saddr 192.168.1.0/24 masquerade"
+nat
+grep -q '"port_preserved":true,"mapping":"independent","filtering":"address-and-port"' "$WORK/nat" || { cat "$WORK/nat"; fail "the NAT is told wrong"; }
+echo "ok: both NATs are told right"
+
+# An address that the relay's host gets while it runs is no peer, from then on.
+in_ns client "$BUILD/thalweg" turn -u user -w pass --no-throughput --pings 1 --peer 11.0.1.9:9 11.0.1.2 >"$WORK/err" 2>&1
+grep -q 403 "$WORK/err" && { cat "$WORK/err"; fail "a foreign address is refused"; }
+ip -n relay addr add 11.0.1.9/24 dev "$(ip -n relay -o link show type veth | awk -F'[ :@]+' '{ print $2; exit }')"
+sleep 0.5
+in_ns client "$BUILD/thalweg" turn -u user -w pass --no-throughput --pings 1 --peer 11.0.1.9:9 11.0.1.2 >"$WORK/err" 2>&1
+grep -q 403 "$WORK/err" || { cat "$WORK/err" "$WORK/log"; fail "the relay's host's new address may be a peer"; }
+echo "ok: a new address of the host is refused at once"
