@@ -375,7 +375,8 @@ static bool make_ranges(struct config *c, const struct options *o)
     return true;
 }
 
-bool config_own_addresses(struct config *c)
+/* This machine's addresses as they are now. */
+static bool own_addresses(struct config *c)
 {
     struct tw_addr own[256];
     free(c->own.v);
@@ -456,10 +457,30 @@ bool config_make(struct config *c, const struct options *o, struct db *db,
         if (!add_external(c, o->external_ip.v[i]))
             return false;
     if (!make_ranges(c, o) || !make_users(c, o, db, before) || !make_tls(c, o, open_file, before) ||
-        !config_own_addresses(c))
+        !own_addresses(c))
         return false;
     point_to_ranges(c);
     return true;
+}
+
+bool config_keep_places(struct config *next, const struct options *o, const struct config *now)
+{
+    struct tw_relay_config *r = &next->relay;
+    if (o->listening_ip.n == 0) {
+        memcpy(r->listeners, now->relay.listeners, sizeof(r->listeners));
+        r->listener_n = now->relay.listener_n;
+        memcpy(next->tcp, now->tcp, sizeof(next->tcp));
+        next->tcp_n = now->tcp_n;
+    }
+    if (o->relay_ip.n == 0) {
+        memcpy(r->relays, now->relay.relays, sizeof(r->relays));
+        r->relay_n = now->relay.relay_n;
+    }
+    bool same = next->tcp_n == now->tcp_n;
+    for (unsigned i = 0; i < next->tcp_n && same; i++)
+        same = tw_addr_eq_ip(&next->tcp[i], &now->tcp[i]) &&
+               (next->tcp[i].port == now->tcp[i].port || !next->tcp[i].port);
+    return same && own_addresses(next); /* external ones may be others than before */
 }
 
 void config_free(struct config *c)

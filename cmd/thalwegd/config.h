@@ -32,8 +32,9 @@ bool config_make(struct config *c, const struct options *o, struct db *db,
                  options_opener *open_file, const struct config *before);
 void config_free(struct config *c);
 
-/* This machine's addresses as they are now, into c->own. */
-bool config_own_addresses(struct config *c);
+/* Listening and relay addresses that nobody named are those of the start, whatever this machine has by
+ * now. False: those that were named differ from `now`, which takes a restart. */
+bool config_keep_places(struct config *next, const struct options *o, const struct config *now);
 
 /* What is switched off because of who the users are, one line each to `say`. */
 void config_say_limits(const struct config *c, void (*say)(const char *line));

@@ -66,6 +66,9 @@ sandbox=
 nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
 in_ns relay "$BUILD/thalwegd" -L 11.0.1.2 -L 11.0.1.3 -u user:pass -r realm -m 2 --mobility $sandbox >"$WORK/log" 2>&1 &
 PIDS="$PIDS $!"
+# Another that listens wherever it can: the addresses of its start stay, new ones are known to it.
+in_ns relay "$BUILD/thalwegd" -p 4478 --tls-listening-port 0 -u user:pass -r realm -m 2 $sandbox >"$WORK/log2" 2>&1 &
+PIDS="$PIDS $!"
 in_ns echo python3 -c '
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -125,4 +128,8 @@ ip -n relay addr add 11.0.1.9/24 dev "$(ip -n relay -o link show type veth | awk
 sleep 0.5
 in_ns client "$BUILD/thalweg" turn -u user -w pass --no-throughput --pings 1 --peer 11.0.1.9:9 11.0.1.2 >"$WORK/err" 2>&1
 grep -q 403 "$WORK/err" || { cat "$WORK/err" "$WORK/log"; fail "the relay's host's new address may be a peer"; }
+in_ns client "$BUILD/thalweg" turn -u user -w pass --no-throughput --pings 1 --peer 11.0.1.9:9 11.0.1.2:4478 >"$WORK/err" 2>&1
+grep -q 403 "$WORK/err" || { cat "$WORK/err" "$WORK/log2"; fail "the same, of a server that listens everywhere"; }
+in_ns client "$BUILD/thalweg" turn -u user -w pass --no-throughput --peer 11.0.4.2:7777 11.0.1.2:4478 >"$WORK/err" 2>&1 ||
+    { cat "$WORK/err" "$WORK/log2"; fail "it does not work any more"; }
 echo "ok: a new address of the host is refused at once"

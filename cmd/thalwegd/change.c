@@ -1,0 +1,126 @@
+/* A configuration again and again: on SIGHUP, when the database or this machine's addresses change,
+ * when a ban ends, when somebody sets the clock. */
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "helper.h"
+#include "log.h"
+#include "rt/os.h"
+#include "systemd.h"
+
+enum {
+    TICK_MS = 2000,          /* how often the database, bans and the clock are looked at */
+    ADDRESSES_LATER_MS = 50, /* addresses come and go in groups */
+};
+
+/* Takes a configuration made from these options. The old one stays when that fails. */
+bool change_configure(struct options *o)
+{
+    struct config *next = calloc(1, sizeof(*next));
+    if (!next)
+        return false;
+    bool ok = config_make(next, o, d.db, helper_open, d.config);
+    next->relay.draining = d.drain_until > 0;
+    if (ok && (!config_keep_places(next, o, d.config) ||
+               tw_rt_server_configure(d.server, &next->relay, next->tls))) {
+        log_line(TW_ERROR, "listening and relay addresses and ports can only be changed by a "
+                           "restart");
+        ok = false;
+    }
+    struct config *old = ok ? d.config : next;
+    if (ok)
+        d.config = next;
+    config_free(old);
+    free(old);
+    return ok;
+}
+
+void change_reload(void)
+{
+    struct options *o = calloc(1, sizeof(*o));
+    struct log_config log = { .open_file = helper_append };
+    systemd_notify("RELOADING=1");
+    bool ok = o && options_read(o, d.argc, d.argv, helper_open) && change_configure(o);
+    if (ok) {
+        options_free(d.options);
+        free(d.options);
+        d.options = o;
+        log = (struct log_config){ o->log_file, o->log_format && !strcmp(o->log_format, "json"),
+                                   (unsigned)o->log_rate, helper_append };
+        (void)log_open(&log);
+        atomic_fetch_add(&d.extra.reloads, 1);
+        log_line(TW_INFO, "configuration read again");
+        config_say_limits(d.config, say_line);
+    } else {
+        if (o)
+            options_free(o);
+        free(o);
+        atomic_fetch_add(&d.extra.reload_failures, 1);
+        log_line(TW_ERROR, "the new configuration was not taken; the old one goes on. What is wrong "
+                           "with it is on standard error");
+    }
+    systemd_notify("READY=1");
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    int64_t offset = tw_rt_unix_offset();
+    int64_t drift = offset - d.config->relay.unix_offset;
+    bool expired = d.config->ban_expiry && d.config->ban_expiry <= offset + tw_rt_now() / TW_SEC;
+    (void)t;
+    if (!(d.db && db_changed(d.db)) && !expired && drift >= -1 && drift <= 1 && !d.stale)
+        return;
+    if (change_configure(d.options))
+        d.stale = false;
+    else
+        atomic_fetch_add(&d.extra.reload_failures, 1);
+}
+
+static void on_addresses(uv_timer_t *t)
+{
+    (void)t;
+    d.stale = !change_configure(d.options);
+    if (d.stale)
+        log_line(TW_ERROR, "cannot follow a change of this machine's addresses yet");
+}
+
+static void on_routes(uv_poll_t *p, int status, int events)
+{
+    uint8_t ignored[8192];
+    (void)status, (void)events;
+    int fd;
+    if (uv_fileno((uv_handle_t *)p, &fd))
+        return;
+    while (recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT) > 0) {
+    }
+    uv_timer_start(&d.addresses, on_addresses, ADDRESSES_LATER_MS, 0);
+}
+
+static void watch_addresses(void)
+{
+    struct sockaddr_nl nl = { .nl_family = AF_NETLINK,
+                              .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR };
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&nl, sizeof(nl))) {
+        log_line(TW_WARN, "changes of this machine's addresses are seen at SIGHUP only: %s",
+                 strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    uv_poll_init(d.loop, &d.routes, fd);
+    uv_poll_start(&d.routes, UV_READABLE, on_routes);
+}
+
+void change_watch(void)
+{
+    uv_timer_init(d.loop, &d.addresses);
+    uv_timer_init(d.loop, &d.tick);
+    uv_timer_start(&d.tick, on_tick, TICK_MS, TICK_MS);
+    watch_addresses();
+}
