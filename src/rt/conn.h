@@ -25,6 +25,8 @@ struct conn {
         CONN_CLOSED,
     } state;
     bool half_open, dirty;
+    bool held;             /* not read until its ConnectionBind is answered: what comes behind may be
+                              the peer's */
     bool told;             /* JOINED: the client was told the end */
     uint32_t watched;      /* events that epoll watches for */
     uint32_t source, half_source; /* slots in the tables of sources */

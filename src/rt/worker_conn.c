@@ -13,8 +13,11 @@ enum {
     ACCEPT_PER_PASS = 64,
     FIRST_BYTES_SEC = 10,    /* a connection says something within so long, */
     HANDSHAKE_SEC = 10,      /* and has shaken hands in so long */
+    HELD_SEC = 30,           /* a ConnectionBind is answered in so long */
     PENDING_MAX = 256 << 10, /* bytes that wait for a slow client */
     UNSENT_MAX = 128 << 10,  /* the same, in the kernel */
+    STUN_CLASS = 0x0110,     /* the bits of it in a message's type */
+    STUN_ERROR = 0x0110,
     NUMBER = (1 << TW_RELAY_CONN_WORKER_SHIFT) - 1,
 };
 
@@ -305,6 +308,22 @@ static bool keep_rest(struct conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
+/* The worker that owns the peer's connection may be another: its answer gets to the client before the
+ * connection is joined here. */
+static void hold(struct worker *w, struct conn *c)
+{
+    c->held = true;
+    worker_conn_watch(w, c);
+    worker_conn_arm(w, c, tw_time_add(w->now, HELD_SEC * TW_SEC));
+}
+
+static void let_read(struct worker *w, struct conn *c)
+{
+    c->held = false;
+    worker_conn_watch(w, c);
+    worker_conn_arm(w, c, tw_time_add(w->now, w->idle));
+}
+
 /* One reading. True: there may be more. */
 static bool read_once(struct worker *w, struct conn *c)
 {
@@ -330,6 +349,8 @@ static bool read_once(struct worker *w, struct conn *c)
         return false;
     }
     uint64_t key = (uint64_t)c->gen << 32 | c->id;
+    if (whole && tw_get_u16(buf) == TW_STUN_CONNECTION_BIND)
+        hold(w, c);
     if (whole) {
         struct tw_bytes bytes = tw_bytes(buf, whole);
         struct tw_datagram d = { .sock = c->id, .src = c->remote, .dst = c->local, .iov = &bytes,
@@ -337,7 +358,7 @@ static bool read_once(struct worker *w, struct conn *c)
         worker_feed(w, &d);
     }
     c = worker_conn(w, (uint32_t)key);
-    return c && c->gen == key >> 32 && c->state == CONN_OPEN &&
+    return c && c->gen == key >> 32 && c->state == CONN_OPEN && !c->held &&
            (more || (c->tls && gnutls_record_check_pending(c->tls) > 0));
 }
 
@@ -354,7 +375,7 @@ static void read_stream(struct worker *w, struct conn *c)
 
 void worker_conn_watch(struct worker *w, struct conn *c)
 {
-    bool reads = c->state != CONN_JOINED || worker_splice_reads_client(w, c);
+    bool reads = c->state == CONN_JOINED ? worker_splice_reads_client(w, c) : !c->held;
     worker_rewatch_fd(w, c->fd, &c->watched,
                       (reads ? EPOLLIN : 0) | (conn_pending(c) ? EPOLLOUT : 0),
                       (uint64_t)c->gen << 32 | c->id);
@@ -386,6 +407,8 @@ void worker_conn_send(struct worker *w, const struct tw_datagram *d)
         worker_dtls_send(w, c, d);
         return;
     }
+    if (c->held && d->iov[0].n >= 2 && (tw_get_u16(d->iov[0].p) & STUN_CLASS) == STUN_ERROR)
+        let_read(w, c); /* it may try again */
     /* There are clients (coturn's) that look for one STUN message in a TLS record and no more. */
     bool alone = c->tls && d->iov[0].n && d->iov[0].p[0] >> 6 == 0;
     if (alone && conn_pending(c) && conn_write(c)) {
@@ -442,6 +465,8 @@ void worker_conn_tick(struct worker *w)
         struct conn *c = (struct conn *)(void *)t;
         if (c->state == CONN_HANDSHAKE && c->fd < 0)
             worker_dtls_timeout(w, c);
+        else if (c->held && c->state == CONN_OPEN)
+            worker_conn_close(w, c);
         else if (c->state == CONN_JOINED && tw_time_add(c->heard, w->idle) > w->now)
             worker_splice_resume(w, c);
         else if (c->state >= CONN_OPEN && tw_time_add(c->heard, w->idle) > w->now)

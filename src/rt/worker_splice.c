@@ -143,7 +143,7 @@ void worker_splice_start(struct worker *w, struct conn *c, int fd, uint32_t owne
     if (!ok)
         worker_conn_close(w, c);
     else
-        settle(w, c);
+        worker_splice_client(w, c); /* TLS may hold what it has read already */
 }
 
 void worker_splice_stop(struct worker *w, struct conn *c)

@@ -16,3 +16,11 @@ PIDS=
 grep -q "12 allocations made" "$WORK/thalwegd.log" || fail "allocations are missing"
 grep -q "12 allocations ended" "$WORK/thalwegd.log" || fail "an allocation was not given back"
 cat "$WORK"/client* | grep throughput
+# A data connection of TCP relaying may arrive at another worker than its allocation; whatever order the
+# answer, the peer's socket and the first bytes come in, nothing is lost.
+for round in $(seq 40); do
+    timeout 20 "$BUILD/thalweg" turn --insecure --tcp-relay --no-throughput --pings 20 -u user -w pass \
+        "turn$([ $((round % 4)) = 0 ] && echo s):127.0.0.1:$PORT?transport=tcp" >"$WORK/tcp" 2>&1 ||
+        { cat "$WORK/tcp"; fail "TCP relaying, round $round"; }
+done
+echo "ok: TCP relaying across workers"
