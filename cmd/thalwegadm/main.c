@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -396,6 +397,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return USAGE;
     }
+    umask(077); /* keys and secrets are in it */
     if (!db_open(path, true, &db, &why))
         return complain(path, why);
     sql = db_handle(db);

@@ -1,10 +1,10 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -228,11 +228,10 @@ static bool make_up_user(struct config *c, const struct config *before)
         randombytes_buf(random, sizeof(random));
         sodium_bin2base64(c->made_up, sizeof(c->made_up), random, sizeof(random),
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-        f = dir ? fopen(path, "wex") : NULL;
-        if (f) {
-            fchmod(fileno(f), 0600);
-            fputs(c->made_up, f);
-            fclose(f);
+        int fd = dir ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+        if (fd >= 0) {
+            (void)!write(fd, c->made_up, strlen(c->made_up));
+            close(fd);
         }
     }
     return !tw_relay_users_add(c->users, CONFIG_MADE_UP_USER, c->made_up);
