@@ -214,7 +214,7 @@ static int start(void)
     unsetenv(HELPER_FD);
     d.config = calloc(1, sizeof(*d.config));
     int status = EXIT_FAILURE;
-    if (d.config && open_database() && config_make(d.config, o, d.db, helper_open, NULL) &&
+    if (d.config && (o->no_sandbox || sandbox_without_rings()) && open_database() && config_make(d.config, o, d.db, helper_open, NULL) &&
         helper_start(o, d.argv) && log_open(&log)) {
         status = serve();
         log_close();

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <pwd.h>
 #include <seccomp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -59,6 +60,25 @@ static const char *const allowed[] = {
 };
 
 static const int families[] = { AF_INET, AF_INET6, AF_UNIX, AF_NETLINK };
+
+bool sandbox_without_rings(void)
+{
+    static const char *const calls[] = { "io_uring_setup", "io_uring_enter", "io_uring_register" };
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+    int err = ctx ? 0 : -ENOMEM;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]) && !err; i++) {
+        int nr = seccomp_syscall_resolve_name(calls[i]);
+        if (nr != __NR_SCMP_ERROR)
+            err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), nr, 0);
+    }
+    if (!err)
+        err = seccomp_load(ctx);
+    if (ctx)
+        seccomp_release(ctx);
+    if (err) /* there is no log yet */
+        fprintf(stderr, "thalwegd: no sandbox: %s; see --no-sandbox\n", strerror(-err));
+    return !err;
+}
 
 bool sandbox_enter(void)
 {
