@@ -92,11 +92,12 @@ traffic tls "turns:127.0.0.1:$PORT"
 b=$!
 traffic dtls "turns:127.0.0.1:$PORT?transport=udp"
 c=$!
-traffic tcp "turn:127.0.0.1:$PORT?transport=tcp" --tcp-relay
+"$T" turn --tcp-relay --seconds 5 -u user -w pass "turn:127.0.0.1:$PORT?transport=tcp" >"$WORK/tcp" 2>&1 &
 e=$!
 for name in udp tls dtls; do
     wait_for 5 grep -q "permission and channel" "$WORK/$name" || { cat "$WORK/$name"; fail "no traffic over $name"; }
 done
+wait_for 5 grep -q "echo through the TCP connection" "$WORK/tcp" || { cat "$WORK/tcp"; fail "no TCP relaying"; }
 kill -USR2 "$old"
 wait_for 10 grep -q "the successor works" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no successor"; }
 wait_for 5 bash -c "[ \"\$(cat $WORK/pid)\" != $old ]" || fail "the pid file is the old one's"
@@ -113,6 +114,7 @@ done
 for name in udp tls dtls; do
     grep -q "250 of 250 answered" "$WORK/$name" || { cat "$WORK/$name"; fail "packets lost over $name"; }
 done
+grep -q "throughput: [1-9]" "$WORK/tcp" || { cat "$WORK/tcp"; fail "TCP relaying stopped"; }
 wait_for 5 bash -c "! kill -0 $old" || fail "the old one is empty and does not end"
 wait_for 5 grep -q "the server before this one has ended" "$WORK/thalwegd.log" || fail "the successor does not notice"
 timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/two" 2>&1 || { cat "$WORK/two"; fail "after the take-over"; }
