@@ -40,19 +40,23 @@ bool change_configure(struct options *o)
     return ok;
 }
 
+bool change_log(const struct options *o)
+{
+    struct log_config log = { o->log_file, o->log_format && !strcmp(o->log_format, "json"),
+                              (unsigned)o->log_rate, helper_append };
+    return log_open(&log);
+}
+
 void change_reload(void)
 {
     struct options *o = calloc(1, sizeof(*o));
-    struct log_config log = { .open_file = helper_append };
     systemd_notify("RELOADING=1");
     bool ok = o && options_read(o, d.argc, d.argv, helper_open) && change_configure(o);
     if (ok) {
         options_free(d.options);
         free(d.options);
         d.options = o;
-        log = (struct log_config){ o->log_file, o->log_format && !strcmp(o->log_format, "json"),
-                                   (unsigned)o->log_rate, helper_append };
-        (void)log_open(&log);
+        (void)change_log(o);
         atomic_fetch_add(&d.extra.reloads, 1);
         log_line(TW_INFO, "configuration read again");
         config_say_limits(d.config, say_line);

@@ -33,6 +33,7 @@ extern struct daemon d;
 
 /* change.c: a configuration again and again. */
 bool change_configure(struct options *o); /* false: the old one stays */
+bool change_log(const struct options *o); /* opens it, or opens it again */
 void change_reload(void);
 void change_watch(void); /* the database, bans, the clock, this machine's addresses */
 

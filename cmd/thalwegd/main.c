@@ -89,7 +89,7 @@ static bool start_server(struct config *c, const struct options *o)
         u.socket_n = systemd_sockets(u.sockets, UPGRADE_SOCKETS);
     }
     cfg.inherited_n = u.socket_n;
-    int err = tw_rt_server_start_heir(&cfg, d.elder_fd >= 0 ? &heir : NULL, &d.server, &bad);
+    int err = tw_rt_server_start(&cfg, d.elder_fd >= 0 ? &heir : NULL, &d.server, &bad);
     if (!err)
         return true;
     const char *why = err == TW_ESYS ? strerror(errno) : tw_strerror(err);
@@ -207,15 +207,13 @@ static int start(void)
 {
     const struct options *o = d.options;
     const char *takeover = getenv(HELPER_FD);
-    struct log_config log = { o->log_file, o->log_format && !strcmp(o->log_format, "json"),
-                              (unsigned)o->log_rate, helper_append };
     if (takeover)
         d.elder_fd = atoi(takeover);
     unsetenv(HELPER_FD);
     d.config = calloc(1, sizeof(*d.config));
     int status = EXIT_FAILURE;
     if (d.config && (o->no_sandbox || sandbox_without_rings()) && open_database() && config_make(d.config, o, d.db, helper_open, NULL) &&
-        helper_start(o, d.argv) && log_open(&log)) {
+        helper_start(o, d.argv) && change_log(o)) {
         status = serve();
         log_close();
     }

@@ -247,6 +247,8 @@ void relay_reply_send(struct tw_relay *r, struct reply *p, uint32_t listener,
                       const struct tw_addr *local, const struct tw_addr *client);
 bool relay_affordable(struct tw_relay *r, uint32_t sock, const struct tw_addr *client,
                       size_t asked, size_t answer);
+void relay_success(struct tw_relay *r, const struct tw_datagram *in, const struct tw_stun_msg *m,
+                   const struct auth *auth);
 void relay_error(struct tw_relay *r, const struct tw_datagram *in, const struct tw_stun_msg *m,
                  const struct auth *auth, unsigned code);
 

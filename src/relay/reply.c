@@ -64,3 +64,12 @@ void relay_error(struct tw_relay *r, const struct tw_datagram *in, const struct 
     r->stats.errors_sent++;
     relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
 }
+
+/* A success that says nothing more. */
+void relay_success(struct tw_relay *r, const struct tw_datagram *in, const struct tw_stun_msg *m,
+                   const struct auth *auth)
+{
+    struct reply p;
+    if (relay_reply_begin(r, &p, TW_STUN_SUCCESS, m->method, m->tid, auth))
+        relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
+}

@@ -7,14 +7,6 @@
  * the old one. Both begin with the bits 01, which is all a server needs to tell them from STUN. */
 enum { CHANNEL_MIN = 0x4000, CHANNEL_MAX = 0x7fff };
 
-static void answer_empty(struct tw_relay *r, const struct tw_datagram *in,
-                         const struct tw_stun_msg *m, const struct auth *auth)
-{
-    struct reply p;
-    if (relay_reply_begin(r, &p, TW_STUN_SUCCESS, m->method, m->tid, auth))
-        relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
-}
-
 /* --- Refresh (RFC 8656 §8.2) ---------------------------------------------------------------- */
 
 static void drop_family(struct tw_relay *r, struct alloc *a, int family)
@@ -191,7 +183,7 @@ static unsigned on_allocation(struct tw_relay *r, const struct tw_datagram *in,
         break;
     }
     if (!code)
-        answer_empty(r, in, m, auth);
+        relay_success(r, in, m, auth);
     return code;
 }
 

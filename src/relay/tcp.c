@@ -187,14 +187,6 @@ uint32_t tw_relay_peer_arrived(struct tw_relay *r, tw_time now, uint32_t sock,
 
 /* --- the client's side (RFC 6062 §5.4) ------------------------------------------------------ */
 
-static void answer_bind(struct tw_relay *r, const struct tw_datagram *in,
-                        const struct tw_stun_msg *m, const struct auth *auth)
-{
-    struct reply p;
-    if (relay_reply_begin(r, &p, TW_STUN_SUCCESS, TW_STUN_CONNECTION_BIND, m->tid, auth))
-        relay_reply_send(r, &p, in->sock, &in->dst, &in->src);
-}
-
 unsigned relay_connection_bind(struct tw_relay *r, const struct tw_datagram *in,
                                const struct tw_stun_msg *m, const struct auth *auth)
 {
@@ -205,7 +197,7 @@ unsigned relay_connection_bind(struct tw_relay *r, const struct tw_datagram *in,
     struct connection *c = find_number(r, number);
     if (!c || c->state != CONNECTION_WAITING || c->alloc->user != auth->user)
         return TW_STUN_CODE_BAD_REQUEST;
-    answer_bind(r, in, m, auth);
+    relay_success(r, in, m, auth);
     c->state = CONNECTION_JOINED;
     tw_timers_set(&r->connection_timers, &c->timer, TW_NEVER);
     struct tw_relay_event *ev = relay_event(r, TW_RELAY_JOIN);

@@ -206,11 +206,6 @@ bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t io
     return true;
 }
 
-size_t tw_rt_link_pending(const struct tw_rt_link *l)
-{
-    return conn_pending(&l->conn);
-}
-
 static void on_handle_closed(uv_handle_t *h)
 {
     struct tw_rt_link *l = h->data;

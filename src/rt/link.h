@@ -45,7 +45,6 @@ TW_NODISCARD int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop,
 /* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
  * already, or it is not open. */
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
-size_t tw_rt_link_pending(const struct tw_rt_link *l);
 /* Closes; on_closed (may be NULL) comes from the loop, after which l may be freed or used again. */
 void tw_rt_link_close(struct tw_rt_link *l, void (*on_closed)(struct tw_rt_link *l));
 

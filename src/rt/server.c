@@ -222,8 +222,8 @@ static void fill_limits(struct tw_rt_limits *l)
     l->half_open = l->half_open ? l->half_open : 128;
 }
 
-int tw_rt_server_start_heir(const struct tw_rt_server_config *cfg, const struct tw_rt_heir *heir,
-                            struct tw_rt_server **ret_server, int *ret_bad)
+int tw_rt_server_start(const struct tw_rt_server_config *cfg, const struct tw_rt_heir *heir,
+                       struct tw_rt_server **ret_server, int *ret_bad)
 {
     *ret_bad = -1;
     if (cfg->workers < 1 || cfg->workers > TW_RELAY_MAX_WORKERS ||
@@ -259,12 +259,6 @@ int tw_rt_server_start_heir(const struct tw_rt_server_config *cfg, const struct 
     }
     *ret_server = s;
     return 0;
-}
-
-int tw_rt_server_start(const struct tw_rt_server_config *cfg, struct tw_rt_server **ret_server,
-                       int *ret_bad)
-{
-    return tw_rt_server_start_heir(cfg, NULL, ret_server, ret_bad);
 }
 
 struct tw_addr tw_rt_server_listener(const struct tw_rt_server *s, unsigned i)

@@ -67,10 +67,14 @@ struct tw_rt_server_stats {
 
 struct tw_rt_server;
 
+struct tw_rt_heir;
+
 /* Opens all listeners (a listener's port 0 is replaced by the one chosen) and starts the threads.
- * On failure nothing is left behind and *ret_bad is the listener that could not be bound (TCP ones
- * count on from the UDP ones), or -1. TW_ENOMEM, TW_EINVAL, TW_EADDRINUSE, TW_ESYS (errno). */
+ * heir: what another server leaves to this one, NULL: nothing. On failure nothing is left behind and
+ * *ret_bad is the listener that could not be bound (TCP ones count on from the UDP ones), or -1.
+ * TW_ENOMEM, TW_EINVAL, TW_EADDRINUSE, TW_ESYS (errno). */
 TW_NODISCARD int tw_rt_server_start(const struct tw_rt_server_config *cfg,
+                                    const struct tw_rt_heir *heir,
                                     struct tw_rt_server **ret_server, int *ret_bad);
 
 /* Where the i-th UDP or TCP listener is bound. */
@@ -102,6 +106,12 @@ struct tw_rt_legacy {
 };
 enum { TW_RT_LEGACY_FDS = TW_RELAY_MAX_WORKERS };
 
+/* Younger: as many workers as the elder has. Both are needed during the start only. */
+struct tw_rt_heir {
+    const struct tw_rt_legacy *legacy;
+    const int *fds; /* one per worker */
+};
+
 /* Elder: fills in *ret and ret_fds: one socket per worker. TW_ESYS, TW_ENOMEM. */
 TW_NODISCARD int tw_rt_server_bequeath(struct tw_rt_server *s, struct tw_rt_legacy *ret,
                                        int ret_fds[TW_RT_LEGACY_FDS]);
@@ -110,14 +120,6 @@ unsigned tw_rt_server_sockets(const struct tw_rt_server *s, struct tw_rt_inherit
                               unsigned cap);
 /* Elder: reads no listener any more, only what its heir passes on; or it does again. */
 void tw_rt_server_retire(struct tw_rt_server *s, bool retired);
-/* Younger: before start; legacy and fds (one per worker, which must be as many) are copied. */
-struct tw_rt_heir {
-    const struct tw_rt_legacy *legacy;
-    const int *fds;
-};
-TW_NODISCARD int tw_rt_server_start_heir(const struct tw_rt_server_config *cfg,
-                                         const struct tw_rt_heir *heir,
-                                         struct tw_rt_server **ret_server, int *ret_bad);
 /* Younger: the elder is gone. */
 void tw_rt_server_elder_gone(struct tw_rt_server *s);
 
