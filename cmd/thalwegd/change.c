@@ -18,6 +18,8 @@ enum {
     ADDRESSES_LATER_MS = 50, /* addresses come and go in groups */
 };
 
+static const tw_time MAX_DRIFT = 100 * TW_MSEC; /* of the clock, before the relay is told */
+
 /* Takes a configuration made from these options. The old one stays when that fails. */
 bool change_configure(struct options *o)
 {
@@ -73,11 +75,12 @@ void change_reload(void)
 
 static void on_tick(uv_timer_t *t)
 {
-    int64_t offset = tw_rt_unix_offset();
-    int64_t drift = offset - d.config->relay.unix_offset;
-    bool expired = d.config->ban_expiry && d.config->ban_expiry <= offset + tw_rt_now() / TW_SEC;
+    tw_time offset = tw_rt_unix_offset();
+    tw_time drift = offset - d.config->relay.unix_offset;
+    bool expired = d.config->ban_expiry &&
+                   d.config->ban_expiry <= (offset + tw_rt_now()) / TW_SEC;
     (void)t;
-    if (!(d.db && db_changed(d.db)) && !expired && drift >= -1 && drift <= 1 && !d.stale)
+    if (!(d.db && db_changed(d.db)) && !expired && drift >= -MAX_DRIFT && drift <= MAX_DRIFT && !d.stale)
         return;
     if (change_configure(d.options))
         d.stale = false;

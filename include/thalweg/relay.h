@@ -131,7 +131,7 @@ struct tw_relay_config {
     size_t banned_n;
     struct tw_relay_behaviour behaviour[2];    /* RFC 5780 */
     uint32_t behaviour_n;
-    int64_t unix_offset;                       /* Unix seconds minus the machine's seconds */
+    tw_time unix_offset;                       /* Unix time minus the machine's clock */
     bool allow_loopback;                       /* 127/8 and ::1 may be peers */
     bool no_turn;                              /* STUN only */
     bool no_udp_relay, no_tcp_relay;           /* Allocate for that transport gets 442 */

@@ -144,7 +144,7 @@ static bool identify(struct tw_relay *r, struct claim *c, struct tw_stun_key *re
     static const struct user nobody = { .md5.n = 16, .sha256.n = 32 };
     const struct tw_relay_users *u = r->cfg->users;
     const struct user *user = find_user(r, c->m);
-    int64_t unix_now = r->now / TW_SEC + r->cfg->unix_offset;
+    int64_t unix_now = (r->now + r->cfg->unix_offset) / TW_SEC;
     bool timed = !user && tw_relay_users_timed(u, tw_stun_get(c->m, TW_STUN_A_USERNAME), unix_now,
                                                &c->id);
     bool right;

@@ -23,11 +23,11 @@ tw_time tw_rt_thread_time(void)
     return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
 }
 
-int64_t tw_rt_unix_offset(void)
+tw_time tw_rt_unix_offset(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
-    return ts.tv_sec - tw_rt_now() / TW_SEC;
+    return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec - tw_rt_now();
 }
 
 static void read_kernel(uint8_t *p, size_t n)

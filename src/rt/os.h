@@ -17,7 +17,7 @@ unsigned long tw_rt_raise_files(unsigned long want);
 /* CPU time this thread has used. */
 tw_time tw_rt_thread_time(void);
 
-/* Unix seconds minus the seconds of tw_rt_now(). */
-int64_t tw_rt_unix_offset(void);
+/* Unix time minus tw_rt_now(). */
+tw_time tw_rt_unix_offset(void);
 
 #endif

@@ -17,10 +17,12 @@ static void secrets_rotate_and_names_expire(void **state)
     (void)state;
     assert_ok(tw_relay_users_add_secret(users, "old"));
     assert_ok(tw_relay_users_add_secret(users, "new"));
-    cfg.unix_offset = 1000000;
+    /* The machine's seconds and the world's begin at different moments. */
+    cfg.unix_offset = 1000000 * TW_SEC + TW_SEC - now % TW_SEC - TW_MSEC;
+    now += TW_MSEC;
     cfg.user_quota = 1;
     start_relay();
-    int64_t unix_now = 1000000 + now / TW_SEC;
+    int64_t unix_now = (now + cfg.unix_offset) / TW_SEC;
     use_timed(unix_now + 60, "alice", "old");
     get_nonce();
     assert_int_equal(tw_stun_nonce_features(tw_bytes_str(cred.nonce)) & TW_STUN_FEATURE_ANONYMITY, 0);
