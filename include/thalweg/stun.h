@@ -106,6 +106,7 @@ enum tw_stun_kind {
     X(ICMP, 0x8004, "ICMP", ICMP, 8, 8, "RFC 8656 18.13")                                         \
     X(SOFTWARE, 0x8022, "SOFTWARE", TEXT, 0, 763, "RFC 8489 14.14")                               \
     X(ALTERNATE_SERVER, 0x8023, "ALTERNATE-SERVER", ADDR, 8, 20, "RFC 8489 14.15")                \
+    X(TRANSMIT_COUNTER, 0x8025, "TRANSACTION-TRANSMIT-COUNTER", U32, 4, 4, "RFC 7982 3.1")         \
     X(CACHE_TIMEOUT, 0x8027, "CACHE-TIMEOUT", U32, 4, 4, "RFC 5780 7.7")                          \
     X(FINGERPRINT, 0x8028, "FINGERPRINT", U32, 4, 4, "RFC 8489 14.7")                             \
     X(ICE_CONTROLLED, 0x8029, "ICE-CONTROLLED", U64, 8, 8, "RFC 8445 16.1")                       \
@@ -113,6 +114,9 @@ enum tw_stun_kind {
     X(RESPONSE_ORIGIN, 0x802B, "RESPONSE-ORIGIN", ADDR, 8, 20, "RFC 5780 7.3")                    \
     X(OTHER_ADDRESS, 0x802C, "OTHER-ADDRESS", ADDR, 8, 20, "RFC 5780 7.4")                        \
     X(MOBILITY_TICKET, 0x8030, "MOBILITY-TICKET", BYTES, 0, 65535, "RFC 8016 4.1")                \
+    X(NOMINATION, 0xC001, "NOMINATION", U32, 4, 4,                                                \
+      "draft-thatcher-ice-renomination, as libwebrtc numbers it")                                 \
+    X(ICE_OWN, 0xC07B, "THALWEG-ICE", BYTES, 8, 8 + 2 * 16, "src/ice/own.c")                      \
     X(ADDITIONAL_ADDRESS_FAMILY_DRAFT, 0x8032, "ADDITIONAL-ADDRESS-FAMILY (draft)", U8, 4, 4,     \
       "draft-ietf-tram-turn-ssoda, as coturn numbers it")                                         \
     X(ADDRESS_ERROR_CODE_DRAFT, 0x8033, "ADDRESS-ERROR-CODE (draft)", ERROR, 4, 767,              \

@@ -18,6 +18,7 @@ TW_C_BEGIN
 #define TW_TURN_V4 0x1u
 #define TW_TURN_V6 0x2u
 #define TW_TURN_TOKEN 8 /* bytes in a RESERVATION-TOKEN */
+#define TW_TURN_BARE 0x80 /* for tw_turn_send(): as an indication, and bind no channel for it */
 
 enum tw_turn_port {
     TW_TURN_PORT_ANY,
@@ -108,7 +109,8 @@ TW_API void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer);
 /* Data to peer. A channel is bound on the way if there is none; until it stands, small data goes
  * as a Send indication if a permission is there, and other data waits (up to 16 datagrams; then
  * TW_EFULL). flags TW_DGRAM_DF: must not be fragmented behind the server either (sent as an
- * indication, RFC 8656 §11.1). data is borrowed: poll_tx before the next call.
+ * indication, RFC 8656 §11.1). With TW_TURN_BARE nothing is bound and nothing waits: TW_ESTATE when
+ * there is no permission. data is borrowed: poll_tx before the next call.
  * TW_ESTATE, TW_EINVAL, TW_EFULL as above, TW_EINVAL for more than 65,000 bytes. */
 TW_API TW_NODISCARD int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer,
                                      struct tw_bytes data, uint8_t tos, uint8_t flags);

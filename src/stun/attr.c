@@ -7,18 +7,20 @@ const struct tw_stun_attr_info tw_stun_attr_infos[TW_STUN_A_COUNT] = {
 #undef INFO
 };
 
-/* All known types lie in the first 64 of the comprehension-required or -optional half. */
-enum { HALF = 64 };
-#define SLOT(type) ((type) < 0x8000 ? (type) : HALF + ((type)-0x8000))
+/* All known types lie in the first 64 of the comprehension-required or -optional half, or in the
+ * first 128 of those that IANA gives out first come, first served. */
+enum { HALF = 64, FREE = 128 };
+#define SLOT(type)                                                                                \
+    ((type) < 0x8000 ? (type) : (type) < 0xC000 ? HALF + ((type)-0x8000) : 2 * HALF + ((type)-0xC000))
 
 int tw_stun_attr_find(uint16_t type)
 {
-    static const uint8_t index_plus_1[2 * HALF] = {
+    static const uint8_t index_plus_1[2 * HALF + FREE] = {
 #define ENTRY(name, type, text, kind, min, max, rfc) [SLOT(type)] = TW_STUN_A_##name + 1,
         TW_STUN_ATTRS(ENTRY)
 #undef ENTRY
     };
-    if ((type & 0x7fff) >= HALF)
+    if (type < 0xC000 ? (type & 0x7fff) >= HALF : type >= 0xC000 + FREE)
         return -1;
     return index_plus_1[SLOT(type)] - 1;
 }

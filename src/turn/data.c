@@ -130,6 +130,12 @@ int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer, str
     t->now = now;
     if (t->state == TURN_READY || t->state == TURN_REFRESHING)
         turn_held_sent(t);
+    if (flags & TW_TURN_BARE && (!p || p->bound_until <= now)) {
+        if (!turn_peer_permitting(t, peer))
+            return TW_ESTATE;
+        turn_data_out(t, peer, NULL, data, tos, flags);
+        return 0;
+    }
     if (!p || p->bound_until <= now) {
         int err = tw_turn_bind(t, now, peer);
         if (err)

@@ -3,16 +3,21 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { MAX_HOSTS = 32, MAX_NATS = 32, MAX_SOCKS = 512, MAX_MAPPINGS = 1024, MAX_REMOTES = 64,
-       MAX_IPS = 4, HOPS = 1 };
+enum { MAX_HOSTS = 32, MAX_NATS = 32, MAX_MAPPINGS = 4096, BUCKETS = 256, MAX_IPS = 4, HOPS = 1 };
 
 struct mapping {
     bool used;
     struct tw_addr inside, key; /* key: the part of the destination the mapping depends on */
     uint16_t port;
-    tw_time last;
-    struct tw_addr remotes[MAX_REMOTES];
-    unsigned remote_n;
+    uint32_t generation;        /* tells it from others at the same place */
+    tw_time last, made;
+    int next_out, next_port;    /* of the same bucket, -1: none */
+};
+
+/* To which remotes each mapping has sent, as hashes: an open table that grows. */
+struct seen {
+    uint64_t *slots;
+    uint32_t len, cap;
 };
 
 struct sim_nat {
@@ -20,8 +25,15 @@ struct sim_nat {
     struct tw_addr outside;
     struct sim_nat_kind kind;
     struct sim_nat *outer;
+    struct sim_link link;
+    bool has_link;
+    tw_time busy_out, busy_in, bad_out, bad_in;
     uint16_t next_port;
-    struct mapping maps[MAX_MAPPINGS];
+    uint32_t generation;
+    struct mapping *maps;
+    int map_n, map_cap;
+    int by_inside[BUCKETS], by_port[BUCKETS];
+    struct seen seen;
 };
 
 struct sock {
@@ -42,15 +54,18 @@ struct sim_host {
     sim_error *error;
     sim_wake *wake;
     tw_time deadline;
+    tw_time asleep_until, bad_out, bad_in; /* bad: the link loses everything until then */
     uint16_t next_port;
-    struct sock socks[MAX_SOCKS];
+    struct sock *socks;
+    int sock_n, sock_cap;
 };
 
 struct packet {
-    struct packet *next;
     tw_time at;
     uint64_t order;
-    struct sim_host *to;     /* NULL: in the middle of the network, to be routed */
+    struct sim_host *to;     /* NULL: in the middle of the network, to be routed ... */
+    struct sim_nat *enters;  /* ... into this NAT ... */
+    struct sim_nat *place;   /* ... or on from behind this one; NULL: on the open network */
     struct sim_host *from;
     uint32_t from_sock;
     struct tw_addr src, dst;
@@ -63,7 +78,10 @@ struct packet {
 struct sim {
     tw_time now;
     uint64_t random, order;
-    struct packet *queue;    /* sorted by time, then order */
+    struct packet **queue;   /* a heap by time, then order */
+    size_t queue_n, queue_cap;
+    sim_watch *watch;
+    void *watch_ctx;
     struct sim_host hosts[MAX_HOSTS];
     unsigned host_n;
     struct sim_nat *nats[MAX_NATS];
@@ -111,12 +129,16 @@ struct sim *sim_new(uint64_t seed)
 
 void sim_free(struct sim *s)
 {
-    for (struct packet *p = s->queue, *next; p; p = next) {
-        next = p->next;
-        free(p);
-    }
-    for (unsigned i = 0; i < s->nat_n; i++)
+    for (size_t i = 0; i < s->queue_n; i++)
+        free(s->queue[i]);
+    for (unsigned i = 0; i < s->nat_n; i++) {
+        free(s->nats[i]->maps);
+        free(s->nats[i]->seen.slots);
         free(s->nats[i]);
+    }
+    for (unsigned i = 0; i < s->host_n; i++)
+        free(s->hosts[i].socks);
+    free(s->queue);
     free(s);
 }
 
@@ -140,13 +162,19 @@ struct sim_nat *sim_nat(struct sim *s, struct tw_addr outside, struct sim_nat_ki
                            .next_port = 20000 };
     if (!n->kind.idle)
         n->kind.idle = 120 * TW_SEC;
+    sim_nat_reboot(n);
     s->nats[s->nat_n++] = n;
     return n;
 }
 
 void sim_nat_reboot(struct sim_nat *n)
 {
-    memset(n->maps, 0, sizeof(n->maps));
+    n->map_n = 0;
+    memset(n->by_inside, -1, sizeof(n->by_inside));
+    memset(n->by_port, -1, sizeof(n->by_port));
+    n->seen.len = 0;
+    if (n->seen.slots)
+        memset(n->seen.slots, 0, n->seen.cap * sizeof(*n->seen.slots));
 }
 
 struct sim_host *sim_host(struct sim *s, struct tw_addr ip, struct sim_nat *nat,
@@ -167,6 +195,30 @@ void sim_host_add_ip(struct sim_host *h, struct tw_addr ip)
 {
     assert(h->ip_n < MAX_IPS);
     h->ips[h->ip_n++] = ip;
+}
+
+void sim_nat_set_link(struct sim_nat *n, struct sim_link link)
+{
+    n->link = link;
+    n->has_link = true;
+}
+
+void sim_host_move(struct sim_host *h, struct tw_addr ip, struct sim_nat *nat)
+{
+    h->ips[0] = ip;
+    h->ip_n = 1;
+    h->nat = nat;
+}
+
+void sim_host_sleep(struct sim_host *h, tw_time until)
+{
+    h->asleep_until = until;
+}
+
+void sim_set_watch(struct sim *s, sim_watch *watch, void *ctx)
+{
+    s->watch = watch;
+    s->watch_ctx = ctx;
 }
 
 void sim_host_attach(struct sim_host *h, void *ctx, sim_receive *receive, sim_error *error,
@@ -192,18 +244,32 @@ void sim_set_deadline(struct sim_host *h, tw_time at)
 
 static struct sock *sock_at(struct sim_host *h, const struct tw_addr *local)
 {
-    for (int i = 0; i < MAX_SOCKS; i++)
-        if (h->socks[i].used && tw_addr_eq(&h->socks[i].local, local))
+    for (int i = 0; i < h->sock_n; i++)
+        if (h->socks[i].used && h->socks[i].local.port == local->port &&
+            tw_addr_eq(&h->socks[i].local, local))
             return &h->socks[i];
     return NULL;
 }
 
 static struct sock *sock_by_id(struct sim_host *h, uint32_t id)
 {
-    for (int i = 0; i < MAX_SOCKS; i++)
+    for (int i = 0; i < h->sock_n; i++)
         if (h->socks[i].used && h->socks[i].id == id)
             return &h->socks[i];
     return NULL;
+}
+
+static struct sock *free_sock(struct sim_host *h)
+{
+    for (int i = 0; i < h->sock_n; i++)
+        if (!h->socks[i].used)
+            return &h->socks[i];
+    if (h->sock_n == h->sock_cap) {
+        h->sock_cap = h->sock_cap ? 2 * h->sock_cap : 8;
+        h->socks = realloc(h->socks, (size_t)h->sock_cap * sizeof(*h->socks));
+        assert(h->socks);
+    }
+    return &h->socks[h->sock_n++];
 }
 
 bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw_addr *ret_local)
@@ -212,14 +278,10 @@ bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw
         local.port = h->next_port++;
     if (sock_at(h, &local))
         return false;
-    for (int i = 0; i < MAX_SOCKS; i++)
-        if (!h->socks[i].used) {
-            h->socks[i] = (struct sock){ true, sock, local };
-            if (ret_local)
-                *ret_local = local;
-            return true;
-        }
-    return false;
+    *free_sock(h) = (struct sock){ true, sock, local };
+    if (ret_local)
+        *ret_local = local;
+    return true;
 }
 
 void sim_close(struct sim_host *h, uint32_t sock)
@@ -238,13 +300,33 @@ static struct tw_addr part(const struct tw_addr *a, enum sim_dependence d)
 
 static bool is_alive(const struct sim_nat *n, const struct mapping *m)
 {
-    return m->used && n->sim->now - m->last < n->kind.idle;
+    return m->used && n->sim->now - m->last < n->kind.idle &&
+           (!n->kind.life || n->sim->now - m->made < n->kind.life);
+}
+
+static uint64_t mix(uint64_t h, const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * 0x100000001b3u;
+    return h ^ h >> 29;
+}
+
+static uint64_t hash_addr(uint64_t h, const struct tw_addr *a)
+{
+    h = mix(h ^ 0xcbf29ce484222325u, a->ip, a->family == TW_FAMILY_V4 ? 4 : 16);
+    return mix(h, &a->port, sizeof(a->port));
+}
+
+static int *bucket_of(struct sim_nat *n, const struct tw_addr *inside)
+{
+    return &n->by_inside[hash_addr(0, inside) % BUCKETS];
 }
 
 static bool port_free(const struct sim_nat *n, uint16_t port)
 {
-    for (int i = 0; i < MAX_MAPPINGS; i++)
-        if (is_alive(n, &n->maps[i]) && n->maps[i].port == port)
+    for (int i = n->by_port[port % BUCKETS]; i >= 0; i = n->maps[i].next_port)
+        if (n->maps[i].port == port && is_alive(n, &n->maps[i]))
             return false;
     return true;
 }
@@ -252,7 +334,7 @@ static bool port_free(const struct sim_nat *n, uint16_t port)
 static uint16_t pick_port(struct sim_nat *n, uint16_t inside)
 {
     uint16_t port = inside;
-    if (n->kind.ports == SIM_PORTS_PRESERVED && port_free(n, port))
+    if (n->kind.firewall || (n->kind.ports == SIM_PORTS_PRESERVED && port_free(n, port)))
         return port;
     do {
         if (n->kind.ports == SIM_PORTS_RANDOM)
@@ -265,67 +347,120 @@ static uint16_t pick_port(struct sim_nat *n, uint16_t inside)
     return port;
 }
 
-static void remember(struct mapping *m, const struct tw_addr *remote)
+/* --- what a mapping has sent to */
+
+static void seen_put(struct seen *s, uint64_t key)
 {
-    for (unsigned i = 0; i < m->remote_n; i++)
-        if (tw_addr_eq(&m->remotes[i], remote))
-            return;
-    m->remotes[m->remote_n++ % MAX_REMOTES] = *remote;
-    if (m->remote_n > MAX_REMOTES)
-        m->remote_n = MAX_REMOTES;
+    if (2 * s->len >= s->cap) {
+        struct seen grown = { .cap = s->cap ? 2 * s->cap : 32 };
+        grown.slots = calloc(grown.cap, sizeof(*grown.slots));
+        assert(grown.slots);
+        for (uint32_t i = 0; i < s->cap; i++)
+            if (s->slots[i])
+                seen_put(&grown, s->slots[i]);
+        free(s->slots);
+        *s = grown;
+    }
+    uint32_t i = (uint32_t)key & (s->cap - 1);
+    while (s->slots[i] && s->slots[i] != key)
+        i = (i + 1) & (s->cap - 1);
+    s->len += !s->slots[i];
+    s->slots[i] = key;
+}
+
+static bool seen_has(const struct seen *s, uint64_t key)
+{
+    if (!s->cap)
+        return false;
+    uint32_t i = (uint32_t)key & (s->cap - 1);
+    while (s->slots[i] && s->slots[i] != key)
+        i = (i + 1) & (s->cap - 1);
+    return s->slots[i] == key;
+}
+
+static uint64_t seen_key(const struct sim_nat *n, const struct mapping *m,
+                         const struct tw_addr *remote)
+{
+    struct tw_addr p = part(remote, n->kind.filtering);
+    return hash_addr((uint64_t)m->generation * 0x9e3779b97f4a7c15u, &p) | 1;
+}
+
+/* --- mappings */
+
+static void link_mapping(struct sim_nat *n, int i)
+{
+    struct mapping *m = &n->maps[i];
+    int *out = bucket_of(n, &m->inside), *port = &n->by_port[m->port % BUCKETS];
+    m->next_out = *out;
+    *out = i;
+    m->next_port = *port;
+    *port = i;
+}
+
+/* Throws dead ones out when there are many. */
+static void sweep(struct sim_nat *n)
+{
+    int kept = 0;
+    memset(n->by_inside, -1, sizeof(n->by_inside));
+    memset(n->by_port, -1, sizeof(n->by_port));
+    for (int i = 0; i < n->map_n; i++)
+        if (is_alive(n, &n->maps[i])) {
+            n->maps[kept] = n->maps[i];
+            link_mapping(n, kept++);
+        }
+    n->map_n = kept;
 }
 
 static struct mapping *map_out(struct sim_nat *n, const struct tw_addr *inside,
                                const struct tw_addr *dst)
 {
     struct tw_addr key = part(dst, n->kind.mapping);
-    struct mapping *unused = NULL;
-    for (int i = 0; i < MAX_MAPPINGS; i++) {
+    for (int i = *bucket_of(n, inside); i >= 0; i = n->maps[i].next_out) {
         struct mapping *m = &n->maps[i];
-        if (!is_alive(n, m))
-            unused = unused ? unused : m;
-        else if (tw_addr_eq(&m->inside, inside) && tw_addr_eq(&m->key, &key))
+        if (tw_addr_eq(&m->inside, inside) && tw_addr_eq(&m->key, &key) && is_alive(n, m))
             return m;
     }
-    if (!unused)
+    if (n->map_n == MAX_MAPPINGS)
+        sweep(n);
+    if (n->map_n == MAX_MAPPINGS)
         return NULL;
+    if (n->map_n == n->map_cap) {
+        n->map_cap = n->map_cap ? 2 * n->map_cap : 16;
+        n->maps = realloc(n->maps, (size_t)n->map_cap * sizeof(*n->maps));
+        assert(n->maps);
+    }
     uint16_t port = pick_port(n, inside->port);
-    *unused = (struct mapping){ .used = true, .inside = *inside, .key = key, .port = port };
-    return unused;
+    n->maps[n->map_n] = (struct mapping){ .used = true, .inside = *inside, .key = key, .port = port,
+                                          .made = n->sim->now, .generation = ++n->generation };
+    link_mapping(n, n->map_n);
+    return &n->maps[n->map_n++];
 }
 
 /* Outwards: the source is replaced. */
 static bool pass_out(struct sim_nat *n, struct packet *p)
 {
+    if (n->kind.no_udp)
+        return false;
     struct mapping *m = map_out(n, &p->src, &p->dst);
     if (!m)
         return false;
     m->last = n->sim->now;
-    remember(m, &p->dst);
-    p->src = n->outside;
+    if (n->kind.filtering != SIM_INDEPENDENT)
+        seen_put(&n->seen, seen_key(n, m, &p->dst));
+    if (!n->kind.firewall)
+        p->src = n->outside;
     p->src.port = m->port;
     return true;
-}
-
-static bool let_in(const struct sim_nat *n, const struct mapping *m, const struct tw_addr *from)
-{
-    struct tw_addr want = part(from, n->kind.filtering);
-    if (n->kind.filtering == SIM_INDEPENDENT)
-        return true;
-    for (unsigned i = 0; i < m->remote_n; i++) {
-        struct tw_addr have = part(&m->remotes[i], n->kind.filtering);
-        if (tw_addr_eq(&have, &want))
-            return true;
-    }
-    return false;
 }
 
 /* Inwards: the destination is replaced. */
 static bool pass_in(struct sim_nat *n, struct packet *p)
 {
-    for (int i = 0; i < MAX_MAPPINGS; i++) {
+    for (int i = n->by_port[p->dst.port % BUCKETS]; i >= 0; i = n->maps[i].next_port) {
         struct mapping *m = &n->maps[i];
-        if (!is_alive(n, m) || m->port != p->dst.port || !let_in(n, m, &p->src))
+        if (m->port != p->dst.port || !is_alive(n, m) ||
+            (n->kind.firewall && !tw_addr_eq_ip(&m->inside, &p->dst)) ||
+            (n->kind.filtering != SIM_INDEPENDENT && !seen_has(&n->seen, seen_key(n, m, &p->src))))
             continue;
         p->dst = m->inside;
         return true;
@@ -335,14 +470,39 @@ static bool pass_in(struct sim_nat *n, struct packet *p)
 
 /* --- packets ------------------------------------------------------------------------------ */
 
+static bool earlier(const struct packet *a, const struct packet *b)
+{
+    return a->at != b->at ? a->at < b->at : a->order < b->order;
+}
+
 static void enqueue(struct sim *s, struct packet *p)
 {
     p->order = s->order++;
-    struct packet **at = &s->queue;
-    while (*at && (*at)->at <= p->at)
-        at = &(*at)->next;
-    p->next = *at;
-    *at = p;
+    if (s->queue_n == s->queue_cap) {
+        s->queue_cap = s->queue_cap ? 2 * s->queue_cap : 64;
+        s->queue = realloc(s->queue, s->queue_cap * sizeof(struct packet *));
+        assert(s->queue);
+    }
+    size_t i = s->queue_n++;
+    for (; i > 0 && earlier(p, s->queue[(i - 1) / 2]); i = (i - 1) / 2)
+        s->queue[i] = s->queue[(i - 1) / 2];
+    s->queue[i] = p;
+}
+
+static struct packet *dequeue(struct sim *s)
+{
+    struct packet *first = s->queue[0], *last = s->queue[--s->queue_n];
+    size_t i = 0, child;
+    while ((child = 2 * i + 1) < s->queue_n) {
+        if (child + 1 < s->queue_n && earlier(s->queue[child + 1], s->queue[child]))
+            child++;
+        if (!earlier(s->queue[child], last))
+            break;
+        s->queue[i] = s->queue[child];
+        i = child;
+    }
+    s->queue[i] = last;
+    return first;
 }
 
 static size_t ip_size(const struct packet *p)
@@ -359,9 +519,13 @@ static struct packet *copy_packet(const struct packet *p)
 }
 
 /* Puts a packet on a link: it comes out at the other end later, perhaps twice, perhaps never. */
-static void cross(struct sim *s, const struct sim_link *l, tw_time *busy, struct packet *p)
+static void cross(struct sim *s, const struct sim_link *l, tw_time *busy, tw_time *bad,
+                  struct packet *p)
 {
-    if (chance(s, l->loss)) {
+    bool lost = chance(s, l->loss);
+    if (lost)
+        *bad = s->now + l->burst;
+    if (lost || s->now < *bad) {
         s->counts.lost++;
         free(p);
         return;
@@ -400,6 +564,10 @@ static bool too_big(struct packet *p, const struct sim_link *l)
 static void refuse_size(struct packet *p, const struct sim_link *l)
 {
     bool v4 = p->src.family == TW_FAMILY_V4;
+    if (l->black_hole) {
+        free(p);
+        return;
+    }
     report_error(p, v4 ? 3 : 2, v4 ? 4 : 0, (uint32_t)l->mtu);
 }
 
@@ -413,13 +581,41 @@ static struct sim_host *find_host(struct sim *s, const struct tw_addr *dst,
     return NULL;
 }
 
+/* The NAT that has this address, or the firewall behind which it is. */
 static struct sim_nat *find_nat(struct sim *s, const struct tw_addr *dst,
                                 const struct sim_nat *outer)
 {
-    for (unsigned i = 0; i < s->nat_n; i++)
-        if (s->nats[i]->outer == outer && tw_addr_eq_ip(&s->nats[i]->outside, dst))
-            return s->nats[i];
+    for (unsigned i = 0; i < s->nat_n; i++) {
+        struct sim_nat *n = s->nats[i];
+        if (n->outer == outer && (n->kind.firewall ? find_host(s, dst, n) != NULL
+                                                   : tw_addr_eq_ip(&n->outside, dst)))
+            return n;
+    }
     return NULL;
+}
+
+/* Over a NAT's link, after which it is at `place`, or enters. False: it has none, or did not fit. */
+static bool over_link(struct sim *s, struct packet *p, struct sim_nat *n, bool inwards)
+{
+    if (!n->has_link)
+        return false;
+    if (too_big(p, &n->link)) {
+        refuse_size(p, &n->link);
+        return true;
+    }
+    p->enters = inwards ? n : NULL;
+    p->place = inwards ? NULL : n->outer;
+    if (inwards)
+        cross(s, &n->link, &n->busy_in, &n->bad_in, p);
+    else
+        cross(s, &n->link, &n->busy_out, &n->bad_out, p);
+    return true;
+}
+
+static void drop(struct sim *s, struct packet *p)
+{
+    s->counts.filtered++;
+    free(p);
 }
 
 /* From some place in the network (inside of NAT `at`, or the open network for NULL) to a host. */
@@ -433,33 +629,54 @@ static void route(struct sim *s, struct packet *p, struct sim_nat *at)
                 return;
             }
             p->to = h;
-            cross(s, &h->link, &h->busy_in, p);
+            cross(s, &h->link, &h->busy_in, &h->bad_in, p);
             return;
         }
         struct sim_nat *in = find_nat(s, &p->dst, at);
-        if (in && pass_in(in, p)) {
+        if (in) {
+            if (over_link(s, p, in, true))
+                return;
+            if (!pass_in(in, p))
+                break;
             at = in;
             continue;
         }
         /* Hairpin: from inside to the own outside address. A NAT that does not do it keeps such
          * packets for itself. */
-        if (at && tw_addr_eq_ip(&at->outside, &p->dst)) {
+        if (at && !at->kind.firewall && tw_addr_eq_ip(&at->outside, &p->dst)) {
             if (at->kind.hairpin && pass_out(at, p) && pass_in(at, p))
                 continue;
             break;
         }
-        if (in || !at || !pass_out(at, p))
+        if (!at || !pass_out(at, p))
             break;
+        if (over_link(s, p, at, false))
+            return;
         at = at->outer;
     }
-    s->counts.filtered++;
-    free(p);
+    drop(s, p);
+}
+
+/* A packet has come to the end of a link in the middle. */
+static void go_on(struct sim *s, struct packet *p)
+{
+    struct sim_nat *n = p->enters;
+    p->enters = NULL;
+    if (n && !pass_in(n, p))
+        drop(s, p);
+    else
+        route(s, p, n ? n : p->place);
 }
 
 static void deliver(struct sim *s, struct packet *p)
 {
     struct sim_host *h = p->to;
     struct sock *sock = sock_at(h, &p->dst);
+    if (s->now < h->asleep_until) {
+        s->counts.lost++;
+        free(p);
+        return;
+    }
     if (!sock || !h->receive) {
         s->counts.refused++;
         report_error(p, p->src.family == TW_FAMILY_V4 ? 3 : 1,
@@ -485,6 +702,7 @@ static void send_piece(struct sim_host *h, const struct tw_datagram *d, const st
     struct packet *p = calloc(1, sizeof(*p) + n);
     assert(p);
     p->from = h;
+    p->place = h->nat;
     p->from_sock = d->sock;
     p->src = sock->local;
     p->dst = p->sent_to = d->dst;
@@ -493,10 +711,21 @@ static void send_piece(struct sim_host *h, const struct tw_datagram *d, const st
     p->flags = d->flags;
     p->n = n;
     memcpy(p->bytes, bytes, n);
+    h->sim->counts.sent++;
+    if (h->sim->watch)
+        h->sim->watch(h->sim->watch_ctx, h->sim->now, h, &p->src, &p->dst, tw_bytes(bytes, n));
     if (too_big(p, &h->link))
         refuse_size(p, &h->link);
     else
-        cross(h->sim, &h->link, &h->busy_out, p);
+        cross(h->sim, &h->link, &h->busy_out, &h->bad_out, p);
+}
+
+static bool has_ip(const struct sim_host *h, const struct tw_addr *ip)
+{
+    for (unsigned i = 0; i < h->ip_n; i++)
+        if (tw_addr_eq_ip(&h->ips[i], ip))
+            return true;
+    return false;
 }
 
 void sim_send(struct sim_host *h, const struct tw_datagram *d)
@@ -510,7 +739,7 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d)
             memcpy(bytes + n, d->iov[i].p, d->iov[i].n);
         n += d->iov[i].n;
     }
-    if (!sock)
+    if (!sock || !has_ip(h, &sock->local))
         return;
     size_t step = d->segment ? d->segment : n, off = 0;
     do {
@@ -525,9 +754,15 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d)
 static struct sim_host *next_host(struct sim *s)
 {
     struct sim_host *best = NULL;
-    for (unsigned i = 0; i < s->host_n; i++)
-        if (s->hosts[i].deadline != TW_NEVER && (!best || s->hosts[i].deadline < best->deadline))
-            best = &s->hosts[i];
+    for (unsigned i = 0; i < s->host_n; i++) {
+        struct sim_host *h = &s->hosts[i];
+        if (h->deadline == TW_NEVER)
+            continue;
+        if (h->deadline < h->asleep_until)
+            h->deadline = h->asleep_until;
+        if (!best || h->deadline < best->deadline)
+            best = h;
+    }
     return best;
 }
 
@@ -535,7 +770,7 @@ void sim_run(struct sim *s, tw_time until, const bool *stop)
 {
     while (!stop || !*stop) {
         struct sim_host *h = next_host(s);
-        tw_time wake = h ? h->deadline : TW_NEVER, arrive = s->queue ? s->queue->at : TW_NEVER;
+        tw_time wake = h ? h->deadline : TW_NEVER, arrive = s->queue_n ? s->queue[0]->at : TW_NEVER;
         tw_time next = wake < arrive ? wake : arrive;
         if (next > until) {
             s->now = until;
@@ -548,11 +783,10 @@ void sim_run(struct sim *s, tw_time until, const bool *stop)
             h->wake(h->ctx, s->now);
             continue;
         }
-        struct packet *p = s->queue;
-        s->queue = p->next;
+        struct packet *p = dequeue(s);
         if (p->to)
             deliver(s, p);
         else
-            route(s, p, p->from->nat);
+            go_on(s, p);
     }
 }

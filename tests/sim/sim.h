@@ -12,11 +12,16 @@
 enum sim_dependence { SIM_INDEPENDENT, SIM_ADDRESS, SIM_ADDRESS_AND_PORT };
 enum sim_ports { SIM_PORTS_PRESERVED, SIM_PORTS_SEQUENTIAL, SIM_PORTS_PARITY, SIM_PORTS_RANDOM };
 
+/* A NAT, or, with `firewall`, something that only filters. */
 struct sim_nat_kind {
     enum sim_dependence mapping, filtering;
     enum sim_ports ports;
     bool hairpin;
+    bool firewall;    /* stateful, translates nothing: hosts behind it keep their addresses */
+    bool no_udp;      /* lets no UDP out */
+    bool silent_out;  /* answers what it does not let out with nothing instead of an ICMP error */
     tw_time idle;     /* a mapping ends after so long without a packet; 0: 120 s */
+    tw_time life;     /* ... and after so long in any case; 0: never */
 };
 
 /* One direction of an access link. Chances are per mille. */
@@ -25,6 +30,8 @@ struct sim_link {
     unsigned loss, twice;
     unsigned late;          /* delayed by another 3 x (delay + jitter): arrives out of order */
     size_t mtu;             /* of the IP packet; 0: 65,535 */
+    bool black_hole;        /* what is too big vanishes without an ICMP error */
+    tw_time burst;          /* once it loses a packet, it loses all for so long */
     uint64_t rate;          /* bytes a second; 0: no limit */
 };
 
@@ -48,6 +55,9 @@ struct tw_rng sim_rng(struct sim *s);
 /* A NAT with one outside address, on the open network (outer NULL) or behind another NAT. */
 struct sim_nat *sim_nat(struct sim *s, struct tw_addr outside, struct sim_nat_kind kind,
                         struct sim_nat *outer);
+/* The link between its outside and the network there; none: no delay. Where the long way lies behind
+ * the NAT, as it does, two packets that meet half-way find both NATs open. */
+void sim_nat_set_link(struct sim_nat *n, struct sim_link link);
 /* Forgets all mappings, as after a power cut. */
 void sim_nat_reboot(struct sim_nat *n);
 
@@ -59,6 +69,10 @@ void sim_host_attach(struct sim_host *h, void *ctx, sim_receive *receive, sim_er
 void sim_host_set_link(struct sim_host *h, struct sim_link link);
 /* Another address of the same host. */
 void sim_host_add_ip(struct sim_host *h, struct tw_addr ip);
+/* The host moves to another place: its sockets stay bound to addresses that are gone. */
+void sim_host_move(struct sim_host *h, struct tw_addr ip, struct sim_nat *nat);
+/* The host sleeps until then: nothing wakes it, what arrives is lost. */
+void sim_host_sleep(struct sim_host *h, tw_time until);
 
 /* Binds a socket; false when the port is taken. Port 0: any. Returns the address it has. */
 bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw_addr *ret_local);
@@ -70,12 +84,17 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d);
 /* When to call wake next; TW_NEVER: not. */
 void sim_set_deadline(struct sim_host *h, tw_time at);
 
+/* Called with every datagram that leaves a host, before anything happens to it. */
+typedef void sim_watch(void *ctx, tw_time now, const struct sim_host *from,
+                       const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data);
+void sim_set_watch(struct sim *s, sim_watch *watch, void *ctx);
+
 /* Runs until time `until`, or until *stop (if not NULL) becomes true. */
 void sim_run(struct sim *s, tw_time until, const bool *stop);
 
 /* Packets that arrived, and that were lost on links, filtered by NATs, or met a closed port. */
 struct sim_counts {
-    uint64_t delivered, lost, filtered, refused;
+    uint64_t sent, delivered, lost, filtered, refused;
 };
 struct sim_counts sim_counts(const struct sim *s);
 

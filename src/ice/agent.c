@@ -1,0 +1,739 @@
+#include "ice/internal.h"
+
+#include <stdlib.h>
+
+bool ice_grow(void **table, uint16_t *cap, uint16_t n, size_t size, uint16_t max)
+{
+    if (n >= max)
+        return false;
+    if (n < *cap)
+        return true;
+    uint16_t grown = *cap ? (uint16_t)(*cap * 2) : 4;
+    if (grown > max)
+        grown = max;
+    void *bigger = realloc(*table, grown * size);
+    if (!bigger)
+        return false;
+    *table = bigger;
+    *cap = grown;
+    return true;
+}
+
+void ice_note(struct tw_ice *a, enum tw_ice_event_type type, uint16_t index, uint32_t sock)
+{
+    if (a->note_at == a->note_n)
+        a->note_at = a->note_n = 0;
+    if (ICE_GROW(a, notes, note, MAX_EVENTS))
+        a->notes[a->note_n++] = (struct note){ (uint8_t)type, index, sock };
+}
+
+struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp)
+{
+    return &a->streams[comp / a->cfg.components];
+}
+
+uint8_t ice_component_id(const struct tw_ice *a, uint16_t comp)
+{
+    return (uint8_t)(comp % a->cfg.components + 1);
+}
+
+const struct dialect *ice_dialect(const struct tw_ice *a, uint16_t comp)
+{
+    return a->streams[comp / a->cfg.components].own ? &ice_dialect_own : &ice_dialect_rfc;
+}
+
+/* Transaction ids that lead back to the agent, for sockets that many agents share. */
+void ice_draw_tid(struct tw_ice *a, uint8_t tid[TW_STUN_TID])
+{
+    if (a->mux)
+        ice_mux_draw_tid(a->mux, a->tag, &a->env.rng, tid);
+    else
+        a->env.rng.fill(a->env.rng.ctx, tid, TW_STUN_TID);
+}
+
+/* --- credentials ---------------------------------------------------------------------------------- */
+
+/* RFC 8445 §5.3: 24 bits and 128 bits of randomness at least. Six bits a character. */
+static char *draw_text(struct tw_ice *a, size_t n)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *text = malloc(n + 1);
+    if (!text)
+        return NULL;
+    a->env.rng.fill(a->env.rng.ctx, text, n);
+    for (size_t i = 0; i < n; i++)
+        text[i] = letters[(uint8_t)text[i] % 64];
+    text[n] = 0;
+    return text;
+}
+
+static void free_creds(struct creds *c)
+{
+    free(c->ufrag);
+    free(c->pwd);
+    *c = (struct creds){ 0 };
+}
+
+static int draw_creds(struct tw_ice *a, struct creds *ret)
+{
+    enum { UFRAG = 8, PWD = 24 };
+    struct creds c = { draw_text(a, UFRAG), draw_text(a, PWD) };
+    int err = c.ufrag && c.pwd ? 0 : TW_ENOMEM;
+    if (!err && a->mux)
+        err = ice_mux_name(a->mux, a, c.ufrag);
+    if (err)
+        free_creds(&c);
+    else
+        *ret = c;
+    return err;
+}
+
+static void forget_name(struct tw_ice *a, struct creds *c)
+{
+    if (a->mux && c->ufrag)
+        ice_mux_unname(a->mux, a, c->ufrag);
+    free_creds(c);
+}
+
+/* --- life ----------------------------------------------------------------------------------------- */
+
+static int copy_text(char **to, const char *from)
+{
+    *to = from ? strdup(from) : NULL;
+    return from && !*to ? TW_ENOMEM : 0;
+}
+
+static int copy_server(struct server *to, const struct tw_ice_server *from)
+{
+    char *text[4] = { NULL };
+    const char *source[4] = { from->username, from->password, from->realm, from->nonce };
+    int err = 0;
+    for (int i = 0; i < 4 && !err; i++)
+        err = copy_text(&text[i], source[i]);
+    to->s = *from;
+    to->s.username = text[0];
+    to->s.password = text[1];
+    to->s.realm = text[2];
+    to->s.nonce = text[3];
+    return err;
+}
+
+static void free_server(struct server *s)
+{
+    free((char *)(uintptr_t)s->s.username);
+    free((char *)(uintptr_t)s->s.password);
+    free((char *)(uintptr_t)s->s.realm);
+    free((char *)(uintptr_t)s->s.nonce);
+}
+
+static int copy_config(struct tw_ice *a, const struct tw_ice_config *cfg)
+{
+    a->cfg = *cfg;
+    a->cfg.servers = NULL;
+    a->cfg.allow = a->cfg.deny = NULL;
+    if (!a->cfg.streams)
+        a->cfg.streams = 1;
+    if (!a->cfg.components)
+        a->cfg.components = 1;
+    if (a->cfg.streams > TW_ICE_STREAMS_MAX || a->cfg.components > TW_ICE_COMPONENTS_MAX ||
+        cfg->server_n > TW_ICE_SERVERS_MAX)
+        return TW_EINVAL;
+    int err = copy_text(&a->allow, cfg->allow);
+    if (!err)
+        err = copy_text(&a->deny, cfg->deny);
+    for (size_t i = 0; i < cfg->server_n && !err; i++) {
+        if (!cfg->servers[i].addr.family || !cfg->servers[i].addr.port)
+            return TW_EINVAL;
+        err = copy_server(&a->servers[a->server_n++], &cfg->servers[i]);
+    }
+    return err;
+}
+
+static int start(struct tw_ice *a)
+{
+    a->comp_n = (uint16_t)(a->cfg.streams * a->cfg.components);
+    a->comps = calloc(a->comp_n, sizeof(*a->comps));
+    if (!a->comps)
+        return TW_ENOMEM;
+    for (uint16_t c = 0; c < a->comp_n; c++)
+        a->comps[c] = (struct component){ .path = NONE, .better = NONE, .valid_since = TW_NEVER,
+                                          .better_since = TW_NEVER,
+                                          .interval = ice_dialect_own.keep_min };
+    a->env.rng.fill(a->env.rng.ctx, &a->tiebreaker, sizeof(a->tiebreaker));
+    a->env.rng.fill(a->env.rng.ctx, &a->seed, sizeof(a->seed));
+    if (a->mux) {
+        int err = ice_mux_join(a->mux, a, &a->tag);
+        if (err) {
+            a->mux = NULL;
+            return err;
+        }
+    }
+    for (unsigned s = 0; s < a->cfg.streams; s++) {
+        int err = draw_creds(a, &a->streams[s].local);
+        if (err)
+            return err;
+        a->streams[s].own = a->cfg.own_peer;
+    }
+    return 0;
+}
+
+int tw_ice_new(const struct tw_ice_config *cfg, const struct tw_env *env, struct tw_ice **ret_ice)
+{
+    struct tw_ice *a = calloc(1, sizeof(*a));
+    if (!a)
+        return TW_ENOMEM;
+    a->env = *env;
+    a->mux = cfg->mux;
+    a->controlling = cfg->controlling;
+    a->next_sock = 1;
+    a->began = a->closing_until = a->gather_until = TW_NEVER;
+    int err = copy_config(a, cfg);
+    if (!err)
+        err = start(a);
+    else
+        a->mux = NULL;
+    if (err) {
+        tw_ice_free(a);
+        return err;
+    }
+    *ret_ice = a;
+    return 0;
+}
+
+void tw_ice_free(struct tw_ice *a)
+{
+    if (!a)
+        return;
+    ice_probe_end(a);
+    for (unsigned s = 0; s < a->cfg.streams && s < TW_ICE_STREAMS_MAX; s++) {
+        struct stream *st = &a->streams[s];
+        forget_name(a, &st->local);
+        forget_name(a, &st->old_local);
+        free_creds(&st->remote);
+        free_creds(&st->old_remote);
+    }
+    if (a->mux)
+        ice_mux_leave(a->mux, a);
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        tw_turn_free(a->relays[i].turn);
+    for (unsigned i = 0; i < a->server_n; i++)
+        free_server(&a->servers[i]);
+    void *tables[] = { a->allow, a->deny, a->comps, a->bases, a->locals, a->remotes, a->pairs,
+                       a->queries, a->relays, a->targets, a->notes, a->probe, a->allowance };
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+        free(tables[i]);
+    free(a);
+}
+
+/* --- bases ---------------------------------------------------------------------------------------- */
+
+bool ice_is_stream(const struct base *b)
+{
+    return b->kind == BASE_CONN;
+}
+
+uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
+                      const struct tw_addr *local)
+{
+    if (!ICE_GROW(a, bases, base, MAX_BASES))
+        return NONE;
+    a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = *local, .comp = comp,
+                                         .relay = NONE, .kind = (uint8_t)kind,
+                                         .state = BASE_OPENING, .keep_at = TW_NEVER };
+    return a->base_n++;
+}
+
+/* The socket is gone, or goes. What was built on it goes with it. */
+void ice_base_kill(struct tw_ice *a, uint16_t base)
+{
+    struct base *b = &a->bases[base];
+    if (b->state == BASE_DEAD)
+        return;
+    b->state = BASE_DEAD;
+    b->keep_at = TW_NEVER;
+    if (b->kind != BASE_RELAY)
+        ice_note(a, TW_ICE_CLOSE, base, b->sock);
+    for (uint16_t i = 0; i < a->query_n; i++)
+        if (a->queries[i].base == base && !a->queries[i].done)
+            a->queries[i].done = a->queries[i].failed = true, tw_stun_txn_stop(&a->queries[i].txn);
+    for (uint16_t i = 0; i < a->relay_n; i++) {
+        struct relay *r = &a->relays[i];
+        if (r->base != base || !r->turn)
+            continue;
+        r->ready = false;
+        r->failed = true;
+        r->why = "the interface to it is gone";
+        tw_turn_free(r->turn);
+        r->turn = NULL;
+        for (uint16_t k = 0; k < a->base_n; k++)
+            if (a->bases[k].kind == BASE_RELAY && a->bases[k].relay == i)
+                ice_base_kill(a, k);
+    }
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].base == base)
+            ice_pair_fail(a, &a->pairs[i], "its interface is gone");
+    uint16_t kept = 0;
+    for (uint16_t i = 0; i < a->local_n; i++)
+        if (a->locals[i].base != base)
+            a->locals[kept++] = a->locals[i];
+    a->local_n = kept;
+}
+
+static uint16_t find_base(const struct tw_ice *a, const struct tw_datagram *in)
+{
+    for (uint16_t i = 0; i < a->base_n; i++) {
+        const struct base *b = &a->bases[i];
+        if (b->state != BASE_OPEN || b->kind == BASE_RELAY)
+            continue;
+        if (a->mux && b->kind == BASE_UDP && !b->exclusive ? tw_addr_eq(&b->local, &in->dst) : b->sock == in->sock)
+            return i;
+    }
+    return NONE;
+}
+
+static uint16_t base_of(const struct tw_ice *a, uint32_t sock)
+{
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].sock == sock && a->bases[i].state != BASE_DEAD &&
+            a->bases[i].kind != BASE_RELAY)
+            return i;
+    return NONE;
+}
+
+void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
+                   const struct tw_addr *local)
+{
+    uint16_t i = base_of(a, sock);
+    a->now = now;
+    if (i == NONE || a->bases[i].state != BASE_OPENING)
+        return;
+    struct base *b = &a->bases[i];
+    if (err) {
+        ice_base_kill(a, i);
+        if (b->probe)
+            ice_probe_opened(a, i);
+        ice_gather_tick(a);
+        return;
+    }
+    b->state = BASE_OPEN;
+    b->local = *local;
+    if (b->kind == BASE_TURN)
+        ice_relay_opened(a, i);
+    else if (b->probe)
+        ice_probe_opened(a, i);
+    else if (b->kind == BASE_CONN)
+        ice_check_tick(a);
+    else
+        ice_gather_base(a, i);
+}
+
+void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener, const struct tw_addr *remote,
+                     uint32_t *ret_sock)
+{
+    enum { MAX_UNPROVED = 16 };
+    uint16_t l = base_of(a, listener);
+    unsigned unproved = 0;
+    a->now = now;
+    *ret_sock = 0;
+    for (uint16_t i = 0; i < a->base_n; i++)
+        unproved += a->bases[i].kind == BASE_CONN && a->bases[i].state == BASE_OPEN;
+    if (l == NONE || unproved >= MAX_UNPROVED)
+        return;
+    uint16_t i = ice_base_add(a, BASE_CONN, a->bases[l].comp, &a->bases[l].local);
+    if (i == NONE)
+        return;
+    struct base *b = &a->bases[i];
+    b->order = a->bases[l].order;
+    b->remote = *remote;
+    b->state = BASE_OPEN;
+    b->keep_at = now + PATIENCE; /* until then it must have sent a check */
+    *ret_sock = b->sock;
+}
+
+void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock)
+{
+    uint16_t i = base_of(a, sock);
+    a->now = now;
+    if (i != NONE)
+        ice_base_kill(a, i);
+}
+
+/* --- the peer ------------------------------------------------------------------------------------- */
+
+/* RFC 8839 §5.4: ice-char, 4 to 256 and 22 to 256 of them. */
+static bool is_cred(const char *text, size_t least)
+{
+    size_t n = text ? strlen(text) : 0;
+    if (n < least || n > TW_ICE_CRED_MAX)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '+' || c == '/'))
+            return false;
+    }
+    return true;
+}
+
+/* Forgets what the peer said before, but for the paths that carry data now. */
+static void forget_remote(struct tw_ice *a, unsigned stream)
+{
+    struct stream *st = &a->streams[stream];
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        struct pair *p = &a->pairs[i];
+        if (ice_stream_of(a, p->comp) != st)
+            continue;
+        if (a->comps[p->comp].path == i)
+            p->old = true;
+        else
+            ice_pair_fail(a, p, "the peer started again");
+    }
+    free_creds(&st->old_remote);
+    st->old_remote = st->remote;
+    st->remote = (struct creds){ 0 };
+    st->remote_end = false;
+    for (uint16_t i = 0; i < a->remote_n; i++)
+        if (ice_stream_of(a, a->remotes[i].comp) == st)
+            a->remotes[i].answered = false;
+}
+
+int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const struct tw_ice_remote *r)
+{
+    if (stream >= a->cfg.streams)
+        return TW_EINVAL;
+    if (!is_cred(r->ufrag, 4) || !is_cred(r->pwd, 22))
+        return TW_EMALFORMED;
+    struct stream *st = &a->streams[stream];
+    a->now = now;
+    bool same = st->remote.ufrag && !strcmp(st->remote.ufrag, r->ufrag) &&
+                !strcmp(st->remote.pwd, r->pwd);
+    if (!same) {
+        struct creds c = { strdup(r->ufrag), strdup(r->pwd) };
+        if (!c.ufrag || !c.pwd) {
+            free_creds(&c);
+            return TW_ENOMEM;
+        }
+        if (st->remote.ufrag)
+            forget_remote(a, stream);
+        st->remote = c;
+    }
+    st->remote_lite = r->lite;
+    st->ice2 = r->ice2;
+    st->renomination = r->renomination;
+    st->own = r->own && !a->cfg.foreign;
+    st->trickle = r->trickle;
+    /* RFC 8445 §6.1.1: the full one controls a lite one. */
+    if (r->lite && !a->cfg.lite && !a->controlling) {
+        a->controlling = true;
+        ice_pairs_recompute(a);
+    }
+    st->begun = true;
+    if (a->began == TW_NEVER)
+        a->began = now;
+    for (uint16_t i = 0; i < a->remote_n; i++) /* checks that came before this */
+        if (ice_stream_of(a, a->remotes[i].comp) == st)
+            ice_pair_remote(a, i);
+    return 0;
+}
+
+void tw_ice_remote_end(struct tw_ice *a, tw_time now, unsigned stream)
+{
+    a->now = now;
+    if (stream < a->cfg.streams)
+        a->streams[stream].remote_end = true;
+}
+
+int tw_ice_restart(struct tw_ice *a, tw_time now)
+{
+    a->now = now;
+    for (unsigned s = 0; s < a->cfg.streams; s++) {
+        struct creds fresh;
+        int err = draw_creds(a, &fresh);
+        if (err)
+            return err;
+        struct stream *st = &a->streams[s];
+        forget_name(a, &st->old_local);
+        st->old_local = st->local;
+        st->local = fresh;
+        forget_remote(a, s);
+        st->begun = false;
+    }
+    a->began = TW_NEVER;
+    a->failed = false;
+    for (uint16_t i = 0; i < a->local_n; i++) {
+        a->locals[i].told = false;
+        ice_note(a, TW_ICE_CANDIDATE, i, 0);
+    }
+    a->gathered_said = false;
+    return 0;
+}
+
+/* --- data ----------------------------------------------------------------------------------------- */
+
+int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct tw_bytes data,
+             uint8_t tos, bool check)
+{
+    const struct base *b = &a->bases[base];
+    if (b->kind == BASE_RELAY) {
+        struct relay *r = &a->relays[b->relay];
+        int err = tw_turn_send(r->turn, a->now, dst, data, tos, check ? TW_TURN_BARE : 0);
+        r->stirred = true;
+        return err;
+    }
+    a->iov[0] = data;
+    a->out = (struct tw_datagram){ .sock = b->sock, .tos = tos, .src = b->local, .dst = *dst,
+                                   .iov = a->iov, .iov_n = 1 };
+    a->has_out = true;
+    return 0;
+}
+
+int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
+                struct tw_bytes data, uint8_t tos)
+{
+    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components ||
+        data.n > MAX_DATA)
+        return TW_EINVAL;
+    struct component *c = &a->comps[stream * a->cfg.components + component - 1];
+    a->now = now;
+    if (c->path == NONE || a->closing)
+        return TW_ESTATE;
+    struct pair *p = &a->pairs[c->path];
+    c->used = now;
+    int err = ice_emit(a, p->base, &a->remotes[p->remote].addr, data, tos, false);
+    if (!err) {
+        p->data_sent++;
+        a->stats.data_sent++;
+        /* It may have been idle: the next check comes as soon as a busy path's. */
+        p->check_at = tw_time_min(p->check_at, p->last_answer + ice_keep_interval(a, p));
+    }
+    return err;
+}
+
+/* RFC 8445 §11: data may come over any pair. Only from an address that proved to be the peer's. */
+void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, struct tw_bytes data,
+                   uint8_t tos)
+{
+    uint16_t comp = a->bases[base].comp;
+    uint16_t r = ice_remote_find(a, comp, src, ice_is_stream(&a->bases[base]));
+    if (r == NONE || !a->remotes[r].proved || a->piece_n == MAX_PIECES) {
+        a->stats.data_strange++;
+        return;
+    }
+    uint16_t i = ice_pair_find(a, base, r);
+    if (i != NONE)
+        a->pairs[i].data_received++;
+    a->comps[comp].used = a->now;
+    a->stats.data_received++;
+    a->pieces[a->piece_n++] = (struct piece){ data, comp, tos };
+}
+
+static int recv_piece(struct tw_ice *a, uint16_t base, const struct tw_datagram *in,
+                      struct tw_bytes data)
+{
+    struct tw_stun_msg m;
+    if (data.n >= TW_STUN_HEADER && tw_stun_is(data.p, data.n)) {
+        if (tw_stun_decode(data, &m))
+            return TW_EMALFORMED;
+        if (ice_gather_response(a, base, &m, &in->src))
+            return 0;
+        return ice_check_recv(a, base, &in->src, &m, NULL);
+    }
+    ice_data_recv(a, base, &in->src, data, in->tos);
+    return 0;
+}
+
+int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
+{
+    uint16_t base = find_base(a, in);
+    a->now = now;
+    a->piece_n = a->piece_at = 0;
+    if (base == NONE || in->iov_n != 1 || a->closed_said)
+        return TW_EMALFORMED;
+    struct tw_datagram from = *in;
+    if (a->bases[base].kind == BASE_CONN)
+        from.src = a->bases[base].remote;
+    struct tw_bytes all = in->iov[0];
+    size_t step = in->segment ? in->segment : all.n;
+    int err = 0;
+    /* What a relay of ours sends is its client's to read, run and all (RFC 9443: by address first).
+     * A server may be asked for STUN from the same socket: its answers are found by transaction. */
+    if (all.n >= TW_STUN_HEADER && tw_stun_is(all.p, step < all.n ? step : all.n)) {
+        struct tw_stun_msg m;
+        if (!in->segment && !tw_stun_decode(all, &m) &&
+            ice_gather_response(a, base, &m, &from.src))
+            return 0;
+    }
+    if (ice_relay_recv(a, base, &from))
+        return 0;
+    if (a->bases[base].kind == BASE_TURN)
+        return TW_EMALFORMED;
+    for (size_t off = 0; off < all.n || off == 0; off += step) {
+        size_t n = all.n - off < step ? all.n - off : step;
+        err = recv_piece(a, base, &from, tw_bytes(all.p + off, n));
+        if (step == 0)
+            break;
+    }
+    return err;
+}
+
+/* --- time and outputs ------------------------------------------------------------------------------ */
+
+void tw_ice_close(struct tw_ice *a, tw_time now)
+{
+    enum { PATIENCE_CLOSING = 1 };
+    a->now = now;
+    if (a->closing)
+        return;
+    a->closing = true;
+    a->closing_until = now + PATIENCE_CLOSING * TW_SEC;
+    ice_probe_end(a);
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].turn && !a->relays[i].failed) {
+            tw_turn_close(a->relays[i].turn, now);
+            a->relays[i].stirred = true;
+            ice_relay_events(a, i);
+        }
+    tw_ice_tick(a, now);
+}
+
+void tw_ice_tick(struct tw_ice *a, tw_time now)
+{
+    a->now = now;
+    a->piece_n = a->piece_at = 0;
+    ice_relay_tick(a);
+    if (a->closing) {
+        if (!a->closed_said && (now >= a->closing_until || !ice_relay_pending(a))) {
+            a->closed_said = true;
+            for (uint16_t i = 0; i < a->base_n; i++)
+                ice_base_kill(a, i);
+            ice_note(a, TW_ICE_CLOSED, 0, 0);
+        }
+        return;
+    }
+    ice_gather_tick(a);
+    ice_check_tick(a);
+    ice_select_tick(a);
+    ice_probe_tick(a);
+}
+
+tw_time tw_ice_deadline(const struct tw_ice *a)
+{
+    tw_time at = ice_relay_deadline(a);
+    if (a->closed_said)
+        return TW_NEVER;
+    if (a->closing)
+        return tw_time_min(at, a->closing_until);
+    at = tw_time_min(at, ice_gather_deadline(a));
+    at = tw_time_min(at, ice_check_deadline(a));
+    at = tw_time_min(at, ice_select_deadline(a));
+    return tw_time_min(at, ice_probe_deadline(a));
+}
+
+bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
+{
+    for (;;) {
+        for (uint16_t i = 0; i < a->relay_n; i++) {
+            struct relay *r = &a->relays[i];
+            if (r->stirred && r->turn && tw_turn_poll_tx(r->turn, ret_out)) {
+                ret_out->src = a->bases[r->base].local;
+                return true;
+            }
+            r->stirred = false;
+        }
+        if (a->has_out) {
+            a->has_out = false;
+            *ret_out = a->out;
+            return true;
+        }
+        if (!ice_check_tx(a) && !ice_gather_tx(a) && !ice_probe_tx(a))
+            return false;
+    }
+}
+
+/* --- events ---------------------------------------------------------------------------------------- */
+
+static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ice_event *ev)
+{
+    static const enum tw_ice_socket what[] = { TW_ICE_SOCK_UDP, TW_ICE_SOCK_LISTEN,
+                                               TW_ICE_SOCK_CONNECT, TW_ICE_SOCK_TURN,
+                                               TW_ICE_SOCK_UDP };
+    ev->socket = what[b->kind];
+    ev->exclusive = b->exclusive || b->kind == BASE_TURN;
+    ev->local = b->local;
+    ev->remote = b->remote;
+    if (b->kind == BASE_TURN) {
+        ev->server = a->relays[b->relay].server;
+        ev->remote = a->servers[ev->server].s.addr;
+    }
+}
+
+static bool fill_event(struct tw_ice *a, const struct note *n, struct tw_ice_event *ev)
+{
+    uint16_t comp = n->index;
+    *ev = (struct tw_ice_event){ .type = n->type, .sock = n->sock };
+    switch (ev->type) {
+    case TW_ICE_OPEN:
+        if (a->bases[n->index].state != BASE_OPENING || a->bases[n->index].sock != n->sock)
+            return false;
+        fill_open(a, &a->bases[n->index], ev);
+        comp = a->bases[n->index].comp;
+        break;
+    case TW_ICE_CANDIDATE:
+        if (n->index >= a->local_n || a->locals[n->index].told)
+            return false;
+        a->locals[n->index].told = true;
+        ice_local_fill(a, &a->locals[n->index], &ev->candidate);
+        comp = a->locals[n->index].comp;
+        break;
+    case TW_ICE_PATH:
+        if (a->comps[comp].path == NONE)
+            return false;
+        ice_path_fill(a, &a->pairs[a->comps[comp].path], &ev->path);
+        break;
+    default:
+        break;
+    }
+    ev->stream = (uint8_t)(comp / a->cfg.components);
+    ev->component = ice_component_id(a, comp);
+    return true;
+}
+
+bool tw_ice_poll_event(struct tw_ice *a, struct tw_ice_event *ret_event)
+{
+    while (a->note_at < a->note_n) {
+        struct note n = a->notes[a->note_at++];
+        if (fill_event(a, &n, ret_event))
+            return true;
+    }
+    if (a->piece_at == a->piece_n)
+        return false;
+    const struct piece *p = &a->pieces[a->piece_at++];
+    *ret_event = (struct tw_ice_event){ .type = TW_ICE_DATA, .data = p->data, .tos = p->tos,
+                                        .stream = (uint8_t)(p->comp / a->cfg.components),
+                                        .component = ice_component_id(a, p->comp) };
+    return true;
+}
+
+/* --- looking in ------------------------------------------------------------------------------------ */
+
+bool tw_ice_is_controlling(const struct tw_ice *a)
+{
+    return a->controlling;
+}
+
+bool tw_ice_path(const struct tw_ice *a, unsigned stream, unsigned component,
+                 struct tw_ice_path *ret_path)
+{
+    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components)
+        return false;
+    const struct component *c = &a->comps[stream * a->cfg.components + component - 1];
+    if (c->path == NONE)
+        return false;
+    ice_path_fill(a, &a->pairs[c->path], ret_path);
+    return true;
+}
+
+const struct tw_ice_stats *tw_ice_stats(const struct tw_ice *a)
+{
+    return &a->stats;
+}

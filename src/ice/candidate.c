@@ -1,0 +1,233 @@
+/* Candidates, ours and the peer's: what they are worth, which there are. */
+#include "ice/internal.h"
+
+#include <stdio.h>
+
+bool ice_is_tcp(uint8_t transport)
+{
+    return transport != TW_ICE_UDP;
+}
+
+/* RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6: what is of no use from far away. */
+bool ice_is_private(const struct tw_addr *a)
+{
+    const uint8_t *ip = a->ip;
+    if (a->family == TW_FAMILY_V6)
+        return (ip[0] & 0xfe) == 0xfc || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) ||
+               tw_addr_is_loopback(a);
+    return ip[0] == 10 || ip[0] == 127 || (ip[0] == 172 && (ip[1] & 0xf0) == 16) ||
+           (ip[0] == 192 && ip[1] == 168) || (ip[0] == 169 && ip[1] == 254) ||
+           (ip[0] == 100 && (ip[1] & 0xc0) == 64);
+}
+
+/* RFC 8445 §5.1.2.1: type preference, local preference, component. RFC 6544 §4.2 wants UDP above TCP
+ * and divides the local preference of TCP by direction. */
+uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
+                      enum tw_ice_transport transport, uint16_t order, uint16_t comp)
+{
+    static const uint8_t udp[] = { 126, 100, 110, 2 }, tcp[] = { 90, 70, 80, 0 };
+    static const uint8_t direction[] = { 0, 6, 4, 2 };
+    uint32_t local = transport == TW_ICE_UDP ? 65535u - order
+                                             : ((uint32_t)direction[transport] << 13 | (8191u - order));
+    uint32_t t = transport == TW_ICE_UDP ? udp[type] : tcp[type];
+    return t << 24 | local << 8 | (256u - ice_component_id(a, comp));
+}
+
+/* RFC 8445 §5.1.1.3: the same for the same type, base address, server and protocol. Keyed, so that
+ * it tells nobody an address that is kept back. */
+static uint32_t foundation(const struct tw_ice *a, enum tw_ice_type type, bool tcp,
+                           const struct tw_addr *base, const struct tw_addr *server)
+{
+    struct tw_addr none = { .family = TW_FAMILY_NONE };
+    struct tw_addr parts[2] = { tw_addr_ip_only(base), server ? tw_addr_ip_only(server) : none };
+    uint8_t bytes[sizeof(parts)];
+    memcpy(bytes, parts, sizeof(parts));
+    uint32_t h = a->seed ^ ((uint32_t)type * 2 + tcp);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        h = (h ^ bytes[i]) * 16777619u;
+        h ^= h >> 15;
+    }
+    return h;
+}
+
+static bool is_told(const struct tw_ice *a, const struct local *l)
+{
+    if (a->cfg.policy == TW_ICE_RELAY_ONLY)
+        return l->type == TW_ICE_RELAY;
+    return a->cfg.policy != TW_ICE_NO_HOST || l->type != TW_ICE_HOST;
+}
+
+/* Adds a candidate of ours on a base. server: who told us the address; NULL: nobody. An address that is
+ * known already is not added again (RFC 8445 §5.1.3). */
+uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
+                       const struct tw_addr *addr, const struct tw_addr *server)
+{
+    const struct base *b = &a->bases[base];
+    bool relay = type == TW_ICE_RELAY;
+    uint8_t transport = b->kind == BASE_LISTEN ? TW_ICE_TCP_PASSIVE
+                        : b->kind == BASE_CONN ? TW_ICE_TCP_ACTIVE
+                                               : TW_ICE_UDP;
+    for (uint16_t i = 0; i < a->local_n; i++)
+        if (a->locals[i].comp == b->comp && a->locals[i].transport == transport &&
+            tw_addr_eq(&a->locals[i].addr, addr))
+            return i;
+    if (!ICE_GROW(a, locals, local, MAX_BASES))
+        return NONE;
+    struct local *l = &a->locals[a->local_n];
+    *l = (struct local){ .addr = *addr, .base = base, .comp = b->comp, .type = (uint8_t)type,
+                         .transport = transport };
+    l->priority = ice_priority(a, type, transport, b->order, b->comp);
+    l->foundation = foundation(a, type, ice_is_tcp(transport), &b->local, server);
+    if (type != TW_ICE_HOST)
+        l->related = relay ? *server : b->local;
+    if (is_told(a, l) && type != TW_ICE_PRFLX)
+        ice_note(a, TW_ICE_CANDIDATE, a->local_n, 0);
+    else
+        l->told = true;
+    return a->local_n++;
+}
+
+void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret)
+{
+    *ret = (struct tw_ice_candidate){ .addr = l->addr, .related = l->related,
+                                      .priority = l->priority, .type = l->type,
+                                      .stream = (uint8_t)(l->comp / a->cfg.components),
+                                      .component = ice_component_id(a, l->comp),
+                                      .transport = l->transport };
+    snprintf(ret->foundation, sizeof(ret->foundation), "%lu", (unsigned long)l->foundation);
+    ret->addr.scope = 0;
+    /* RFC 8839 §5.1: an address that is kept back is not told as the related one either. */
+    if (l->type != TW_ICE_HOST && (a->cfg.policy != TW_ICE_ALL || l->type == TW_ICE_RELAY)) {
+        ret->related = (struct tw_addr){ .family = l->addr.family };
+        ret->related.port = 9;
+    }
+}
+
+/* --- the peer's ----------------------------------------------------------------------------------- */
+
+uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_addr *addr,
+                         bool tcp)
+{
+    for (uint16_t i = 0; i < a->remote_n; i++) {
+        const struct remote *r = &a->remotes[i];
+        if (r->comp == comp && ice_is_tcp(r->transport) == tcp && r->addr.port == addr->port &&
+            r->addr.family == addr->family && memcmp(r->addr.ip, addr->ip, 16) == 0)
+            return i;
+    }
+    return NONE;
+}
+
+static uint16_t count(const struct tw_ice *a, uint16_t comp)
+{
+    uint16_t n = 0;
+    for (uint16_t i = 0; i < a->remote_n; i++)
+        n = (uint16_t)(n + (a->remotes[i].comp == comp));
+    return n;
+}
+
+/* A place for another one. When all are taken, a candidate that never answered and is in no use gives
+ * way to one that has proved to be the peer's. */
+static uint16_t place(struct tw_ice *a, uint16_t comp, bool proved)
+{
+    if (count(a, comp) < MAX_REMOTES && ICE_GROW(a, remotes, remote, MAX_REMOTES * 32))
+        return a->remote_n++;
+    for (uint16_t i = a->remote_n; proved && i-- > 0;) {
+        struct remote *r = &a->remotes[i];
+        if (r->comp != comp || r->answered || r->proved)
+            continue;
+        for (uint16_t k = 0; k < a->pair_n; k++)
+            if (a->pairs[k].remote == i)
+                ice_pair_fail(a, &a->pairs[k], "given up for another address");
+        return i;
+    }
+    return NONE;
+}
+
+/* RFC 8445 §7.3.1.3: a peer-reflexive one. */
+uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
+                          uint32_t priority)
+{
+    uint16_t i = place(a, comp, true);
+    if (i != NONE)
+        a->remotes[i] = (struct remote){ .addr = *addr, .priority = priority, .comp = comp,
+                                         .type = TW_ICE_PRFLX, .foundation = 0x80000000u + i,
+                                         .transport = tcp ? TW_ICE_TCP_ACTIVE : TW_ICE_UDP };
+    return i;
+}
+
+/* Nothing is ever sent to these, whoever names them. */
+static bool is_target(const struct tw_ice *a, const struct tw_addr *addr, uint8_t transport)
+{
+    const uint8_t *ip = addr->ip;
+    bool v4 = addr->family == TW_FAMILY_V4;
+    if (addr->family == TW_FAMILY_NONE || tw_addr_is_any(addr) ||
+        (v4 ? ip[0] >= 224 || ip[0] == 0 : ip[0] == 0xff) ||
+        (addr->port == 0 && transport != TW_ICE_TCP_ACTIVE))
+        return false;
+    if (!tw_addr_is_loopback(addr))
+        return true;
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (tw_addr_is_loopback(&a->bases[i].local))
+            return true;
+    return false;
+}
+
+static uint32_t hash_text(const char *text)
+{
+    uint32_t h = 2166136261u;
+    for (; *text; text++)
+        h = (h ^ (uint8_t)*text) * 16777619u;
+    return h & 0x7fffffff;
+}
+
+/* RFC 6052 §2.2 with a /96: how a machine without IPv4 reaches an IPv4 address. */
+static struct tw_addr through_nat64(const struct tw_ice *a, const struct tw_addr *v4)
+{
+    struct tw_addr v6 = a->cfg.nat64;
+    memcpy(v6.ip + 12, v4->ip, 4);
+    v6.port = v4->port;
+    return v6;
+}
+
+static bool has_v4(const struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].state != BASE_DEAD && a->bases[i].local.family == TW_FAMILY_V4)
+            return true;
+    return false;
+}
+
+int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candidate *c)
+{
+    if (c->stream >= a->cfg.streams || c->component < 1)
+        return TW_EINVAL;
+    if (c->component > a->cfg.components)
+        return 0; /* RFC 8839 §5.1: of a component we do not use */
+    uint16_t comp = (uint16_t)(c->stream * a->cfg.components + c->component - 1);
+    struct tw_addr addr = c->addr;
+    a->now = now;
+    if (addr.family == TW_FAMILY_V4 && a->cfg.nat64.family && a->has_interfaces && !has_v4(a))
+        addr = through_nat64(a, &addr);
+    if (!is_target(a, &addr, c->transport) || (ice_is_tcp(c->transport) && !a->cfg.tcp))
+        return 0;
+    uint16_t i = ice_remote_find(a, comp, &addr, ice_is_tcp(c->transport));
+    if (i != NONE) { /* RFC 8838 §11: told after it was learned; or told twice */
+        if (a->remotes[i].type == TW_ICE_PRFLX) {
+            a->remotes[i].type = c->type;
+            a->remotes[i].transport = c->transport;
+            a->remotes[i].priority = c->priority;
+            a->remotes[i].foundation = hash_text(c->foundation);
+            ice_pairs_recompute(a);
+        }
+        ice_pair_remote(a, i); /* after a restart it counts anew */
+        return 0;
+    }
+    i = place(a, comp, false);
+    if (i == NONE)
+        return TW_EFULL;
+    a->remotes[i] = (struct remote){ .addr = addr, .priority = c->priority, .comp = comp,
+                                     .type = c->type, .transport = c->transport,
+                                     .foundation = hash_text(c->foundation) };
+    ice_pair_remote(a, i);
+    return 0;
+}

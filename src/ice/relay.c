@@ -1,0 +1,277 @@
+/* Relayed candidates: TURN clients as children of the agent. */
+#include "ice/internal.h"
+
+enum { MAX_RELAYS = 16 };
+
+static bool uses_udp(const struct tw_ice_server *s)
+{
+    return s->transport == TW_TRANSPORT_UDP;
+}
+
+static bool has_relay(const struct tw_ice *a, unsigned server, uint16_t comp)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].server == server && a->relays[i].comp == comp &&
+            (a->relays[i].turn || a->relays[i].failed) && a->bases[a->relays[i].base].state != BASE_DEAD)
+            return true;
+    return false;
+}
+
+/* Short first waits, because a lost packet here delays the path of last resort: 2.5 s in all. */
+static const struct tw_stun_timing timing = { .rto = 150 * TW_MSEC, .rc = 4, .rm = 10,
+                                              .stream_timeout = 8 * TW_SEC };
+
+static void allocate(struct tw_ice *a, uint16_t relay)
+{
+    struct relay *r = &a->relays[relay];
+    const struct tw_ice_server *s = &a->servers[r->server].s;
+    const struct base *b = &a->bases[r->base];
+    struct tw_turn_config cfg = { .server = s->addr, .sock = b->sock, .username = s->username,
+                                  .password = s->password, .realm = s->realm, .nonce = s->nonce,
+                                  .stream = s->transport == TW_TRANSPORT_TCP ||
+                                            s->transport == TW_TRANSPORT_TLS,
+                                  .max_peers = 64, .timing = &timing,
+                                  .software = a->cfg.software };
+    int err = tw_turn_new(&cfg, &a->env, &r->turn);
+    if (!err)
+        err = tw_turn_allocate(r->turn, a->now);
+    if (err) {
+        r->failed = true;
+        r->why = tw_strerror(err);
+    }
+    r->stirred = !err;
+}
+
+static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t base)
+{
+    if (!ICE_GROW(a, relays, relay, MAX_RELAYS))
+        return NONE;
+    a->relays[a->relay_n] = (struct relay){ .comp = comp, .base = base, .server = (uint8_t)server };
+    return a->relay_n++;
+}
+
+/* Over a connection of its own, which the kernel routes. */
+static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
+{
+    struct tw_addr any = { .family = a->servers[server].s.addr.family };
+    uint16_t b = ice_base_add(a, BASE_TURN, comp, &any);
+    uint16_t r = b == NONE ? NONE : add(a, server, comp, b);
+    if (r == NONE)
+        return;
+    a->bases[b].relay = r;
+    ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
+}
+
+/* Asks those servers for a relayed address that have not been asked: base: from this socket if it is
+ * the first of its family; NONE: over connections. */
+void ice_relay_start(struct tw_ice *a, uint16_t base)
+{
+    if (a->cfg.lite)
+        return;
+    for (unsigned s = 0; s < a->server_n; s++) {
+        const struct tw_ice_server *server = &a->servers[s].s;
+        /* A shared socket can have one allocation on a server only: there each agent takes its own. */
+        if (!server->turn || (uses_udp(server) && !a->mux) != (base != NONE))
+            continue;
+        if (base == NONE) {
+            for (uint16_t c = 0; c < a->comp_n; c++)
+                if (!has_relay(a, s, c))
+                    connect_to(a, s, c);
+        } else if (server->addr.family == a->bases[base].local.family &&
+                   !has_relay(a, s, a->bases[base].comp)) {
+            uint16_t r = add(a, s, a->bases[base].comp, base);
+            if (r != NONE)
+                allocate(a, r);
+        }
+    }
+}
+
+void ice_relay_opened(struct tw_ice *a, uint16_t base)
+{
+    allocate(a, a->bases[base].relay);
+}
+
+static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
+{
+    uint16_t link = a->relays[relay].base;
+    bool udp = a->bases[link].kind == BASE_UDP;
+    struct tw_addr server = a->servers[a->relays[relay].server].s.addr;
+    a->relays[relay].ready = true;
+    if (udp) {
+        ice_nat_sample(a, link, &server, &ev->mapped, a->now);
+        ice_local_add(a, link, TW_ICE_SRFLX, &ev->mapped, &server);
+    }
+    for (unsigned i = 0; i < ev->relayed_n; i++) {
+        uint16_t b = ice_base_add(a, BASE_RELAY, a->bases[link].comp, &ev->relayed[i]);
+        if (b == NONE)
+            return;
+        a->bases[b].relay = relay;
+        a->bases[b].state = BASE_OPEN;
+        /* Relays over UDP before those over TCP and TLS. */
+        a->bases[b].order = (uint16_t)(a->relays[relay].server +
+                                       8 * a->servers[a->relays[relay].server].s.transport);
+        ice_local_add(a, b, TW_ICE_RELAY, &ev->relayed[i], &ev->mapped);
+        ice_pair_local(a, b);
+    }
+    ice_gather_tick(a);
+    ice_check_tick(a);
+}
+
+static void ended(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
+{
+    struct relay *r = &a->relays[relay];
+    r->ready = false;
+    r->failed = true;
+    r->code = ev->code;
+    r->why = ev->why;
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay)
+            ice_base_kill(a, i);
+    ice_gather_tick(a);
+}
+
+/* RFC 8656 §9: the server would not carry what goes to this peer. */
+static void refused(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        struct pair *p = &a->pairs[i];
+        const struct base *b = &a->bases[p->base];
+        if (b->kind == BASE_RELAY && b->relay == relay && !p->valid &&
+            tw_addr_eq_ip(&a->remotes[p->remote].addr, &ev->peer))
+            ice_pair_fail(a, p, "the relay refuses this peer's address");
+    }
+}
+
+static void permitted(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        const struct base *b = &a->bases[a->pairs[i].base];
+        if (b->kind == BASE_RELAY && b->relay == relay &&
+            tw_addr_eq_ip(&a->remotes[a->pairs[i].remote].addr, &ev->peer))
+            a->pairs[i].permitted = true;
+    }
+    ice_check_tick(a);
+}
+
+static uint16_t base_of_relay(const struct tw_ice *a, uint16_t relay, const struct tw_addr *peer)
+{
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay &&
+            a->bases[i].state == BASE_OPEN && a->bases[i].local.family == peer->family)
+            return i;
+    return NONE;
+}
+
+static void from_peer(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
+{
+    struct tw_stun_msg m;
+    uint16_t base = base_of_relay(a, relay, &ev->peer);
+    if (base == NONE)
+        return;
+    if (ev->data.n >= TW_STUN_HEADER && tw_stun_is(ev->data.p, ev->data.n)) {
+        if (!tw_stun_decode(ev->data, &m))
+            (void)!ice_check_recv(a, base, &ev->peer, &m, &ev->peer);
+        return;
+    }
+    ice_data_recv(a, base, &ev->peer, ev->data, ev->tos);
+}
+
+void ice_relay_events(struct tw_ice *a, uint16_t relay)
+{
+    struct tw_turn_event ev;
+    while (a->relays[relay].turn && tw_turn_poll_event(a->relays[relay].turn, &ev)) {
+        switch (ev.type) {
+        case TW_TURN_ALLOCATED:
+            allocated(a, relay, &ev);
+            break;
+        case TW_TURN_FAILED:
+        case TW_TURN_LOST:
+        case TW_TURN_CLOSED:
+        case TW_TURN_REDIRECT:
+            ended(a, relay, &ev);
+            break;
+        case TW_TURN_PERMITTED:
+            permitted(a, relay, &ev);
+            break;
+        case TW_TURN_REFUSED:
+            refused(a, relay, &ev);
+            break;
+        case TW_TURN_DATA:
+            from_peer(a, relay, &ev);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *in)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++) {
+        struct relay *r = &a->relays[i];
+        if (r->base != base || !r->turn)
+            continue;
+        struct tw_datagram d = *in;
+        if (a->bases[base].kind == BASE_TURN)
+            d.src = a->servers[r->server].s.addr;
+        if (tw_turn_recv(r->turn, a->now, &d))
+            continue;
+        r->stirred = true;
+        ice_relay_events(a, i);
+        return true;
+    }
+    return false;
+}
+
+void ice_relay_tick(struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].turn && tw_turn_deadline(a->relays[i].turn) <= a->now) {
+            tw_turn_tick(a->relays[i].turn, a->now);
+            a->relays[i].stirred = true;
+            ice_relay_events(a, i);
+        }
+}
+
+tw_time ice_relay_deadline(const struct tw_ice *a)
+{
+    tw_time at = TW_NEVER;
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].turn)
+            at = tw_time_min(at, tw_turn_deadline(a->relays[i].turn));
+    return at;
+}
+
+/* Whether one has still to be given back. */
+bool ice_relay_pending(const struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].turn && !a->relays[i].failed)
+            return true;
+    return false;
+}
+
+/* The server must let a pair's packets through, in and out. */
+void ice_relay_permit(struct tw_ice *a, const struct pair *p)
+{
+    const struct base *b = &a->bases[p->base];
+    if (b->kind != BASE_RELAY || !a->relays[b->relay].ready)
+        return;
+    (void)!tw_turn_permit(a->relays[b->relay].turn, a->now, &a->remotes[p->remote].addr);
+    a->relays[b->relay].stirred = true;
+}
+
+/* Data will flow: four bytes of header instead of 36. */
+void ice_relay_bind(struct tw_ice *a, const struct pair *p)
+{
+    const struct base *b = &a->bases[p->base];
+    if (b->kind != BASE_RELAY || !a->relays[b->relay].ready)
+        return;
+    (void)!tw_turn_bind(a->relays[b->relay].turn, a->now, &a->remotes[p->remote].addr);
+    a->relays[b->relay].stirred = true;
+}
+
+const char *ice_relay_transport(const struct tw_ice *a, const struct relay *r)
+{
+    return tw_transport_name(a->servers[r->server].s.transport);
+}

@@ -1,0 +1,366 @@
+/* Which of the valid pairs carries the data: nomination (RFC 8445 §8), consent (RFC 7675), and the
+ * choice by what is measured. */
+#include "ice/internal.h"
+
+static const tw_time BETTER_FOR = 2 * TW_SEC;  /* so long one must be better than the path */
+static const tw_time SETTLED = 5 * TW_SEC;     /* then what is not needed is forgotten */
+static const tw_time BAN = 30 * TW_SEC;
+enum { REPORT_MIN = 20 };                      /* datagrams before a loss says something */
+
+bool ice_is_relayed(const struct tw_ice *a, const struct pair *p)
+{
+    return a->bases[p->base].kind == BASE_RELAY ||
+           a->remotes[p->remote].type == TW_ICE_RELAY;
+}
+
+void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_path *ret)
+{
+    const struct base *b = &a->bases[p->base];
+    *ret = (struct tw_ice_path){ .local = b->local, .remote = a->remotes[p->remote].addr,
+                                 .local_type = TW_ICE_HOST, .rtt = p->rtt,
+                                 .remote_type = a->remotes[p->remote].type };
+    if (b->kind == BASE_RELAY) {
+        ret->local_type = TW_ICE_RELAY;
+        ret->relay_transport = (uint8_t)a->servers[a->relays[b->relay].server].s.transport;
+    } else if (b->kind == BASE_CONN) {
+        ret->transport = TW_ICE_TCP_ACTIVE;
+    }
+}
+
+/* While data flows it is looked at often; otherwise so seldom that the NATs just keep their mappings. */
+tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p)
+{
+    const struct dialect *d = ice_dialect(a, p->comp);
+    const struct component *c = &a->comps[p->comp];
+    bool is_path = c->path != NONE && &a->pairs[c->path] == p;
+    uint16_t random;
+    a->env.rng.fill(a->env.rng.ctx, &random, sizeof(random));
+    tw_time interval = !is_path ? d->spare
+                       : c->used && a->now - c->used < 2 * d->consent ? d->consent
+                       : d->keep_max > d->keep_min ? c->interval
+                                                   : d->keep_min;
+    if (interval == 0)
+        interval = d->consent;
+    return interval * 4 / 5 + interval * 2 / 5 * random / 65536; /* RFC 7675 §5.1: 0.8 to 1.2 times */
+}
+
+/* --- what a pair is worth ---------------------------------------------------------------------------- */
+
+/* As a round trip, longer for what a path has against it. */
+static tw_time cost(const struct tw_ice *a, const struct pair *p)
+{
+    const struct base *b = &a->bases[p->base];
+    tw_time c = p->rtt ? p->rtt : 100 * TW_MSEC;
+    c += c * p->loss / 100; /* ten in a hundred lost: twice as long */
+    if (ice_is_relayed(a, p))
+        c += 20 * TW_MSEC + c / 2;
+    if (b->kind == BASE_CONN)
+        c += 30 * TW_MSEC;
+    if (p->silent)
+        c += 10 * TW_SEC;
+    if (p->banned_until > a->now)
+        c += 20 * TW_SEC;
+    return c + b->order * TW_MSEC;
+}
+
+static bool is_usable(const struct pair *p, uint16_t comp)
+{
+    return p->comp == comp && p->valid && p->permitted;
+}
+
+/* The best one by cost, or, for a peer that nominates once, by priority. */
+static uint16_t best(const struct tw_ice *a, uint16_t comp, bool by_cost)
+{
+    uint16_t found = NONE;
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        const struct pair *p = &a->pairs[i], *q = found == NONE ? NULL : &a->pairs[found];
+        if (!is_usable(p, comp) || (p->old && q && !q->old))
+            continue;
+        if (!q || (q->old && !p->old) ||
+            (by_cost ? cost(a, p) < cost(a, q)
+                     : p->silent != q->silent ? q->silent : p->priority > q->priority))
+            found = i;
+    }
+    return found;
+}
+
+static bool may_change(const struct tw_ice *a, uint16_t comp)
+{
+    const struct stream *st = &a->streams[comp / a->cfg.components];
+    return st->own || st->renomination;
+}
+
+/* --- changing it ------------------------------------------------------------------------------------- */
+
+static void say_connected(struct tw_ice *a)
+{
+    for (uint16_t c = 0; c < a->comp_n; c++)
+        if (a->comps[c].path == NONE)
+            return;
+    a->failed = false;
+    if (!a->connected)
+        ice_note(a, TW_ICE_CONNECTED, 0, 0);
+    a->connected = true;
+}
+
+static void take(struct tw_ice *a, uint16_t comp, uint16_t i)
+{
+    struct component *c = &a->comps[comp];
+    uint16_t before = c->path;
+    if (before == i)
+        return;
+    c->path = i;
+    c->better = NONE;
+    c->better_since = TW_NEVER;
+    a->stats.path_changes += before != NONE;
+    ice_relay_bind(a, &a->pairs[i]);
+    ice_note(a, TW_ICE_PATH, comp, 0);
+    if (before != NONE && a->pairs[before].old && !a->pairs[i].old)
+        ice_pair_fail(a, &a->pairs[before], "replaced after the restart");
+    say_connected(a);
+}
+
+/* RFC 8445 §8.1.1. Towards a peer that knows renomination, as often as there is reason to. */
+static void nominate(struct tw_ice *a, uint16_t i)
+{
+    struct pair *p = &a->pairs[i];
+    p->use_candidate = true;
+    p->nomination = ++a->nomination;
+    ice_check_start(a, p);
+}
+
+void ice_select_nominated(struct tw_ice *a, uint16_t i)
+{
+    struct pair *p = &a->pairs[i];
+    struct component *c = &a->comps[p->comp];
+    const struct pair *path = c->path == NONE ? NULL : &a->pairs[c->path];
+    p->nominate = false;
+    p->nominated = true;
+    /* A peer that nominates several without numbering them means the one with the highest priority
+     * (RFC 5245 §8.1.1.2), unless that has died. */
+    if (path && path != p && path->nominated && !path->old && !path->silent &&
+        (p->nomination ? p->nomination < path->nomination : p->priority < path->priority))
+        return;
+    take(a, p->comp, i);
+}
+
+/* Is another pair so much better, for so long, that changing pays? */
+static bool pays(struct tw_ice *a, struct component *c, uint16_t i)
+{
+    const struct pair *path = &a->pairs[c->path], *p = &a->pairs[i];
+    if (path->silent || path->banned_until > a->now || path->old)
+        return true;
+    if (ice_is_relayed(a, path) && !ice_is_relayed(a, p))
+        return cost(a, p) < cost(a, path) + 200 * TW_MSEC;
+    if (cost(a, p) + cost(a, p) / 4 + 3 * TW_MSEC >= cost(a, path)) {
+        c->better_since = TW_NEVER;
+        return false;
+    }
+    if (c->better != i || c->better_since == TW_NEVER) {
+        c->better = i;
+        c->better_since = a->now;
+    }
+    return a->now - c->better_since >= BETTER_FOR;
+}
+
+static bool follows_peer(const struct tw_ice *a, const struct component *c)
+{
+    const struct pair *path = c->path == NONE ? NULL : &a->pairs[c->path];
+    return !a->controlling && path && path->nominated && !path->silent &&
+           path->banned_until <= a->now && !path->old;
+}
+
+static void choose(struct tw_ice *a, uint16_t comp)
+{
+    struct component *c = &a->comps[comp];
+    bool by_cost = may_change(a, comp);
+    uint16_t i = best(a, comp, by_cost);
+    if (i == NONE || a->cfg.lite || follows_peer(a, c))
+        return;
+    if (c->path == NONE) {
+        take(a, comp, i);
+    } else if (i != c->path) {
+        const struct pair *path = &a->pairs[c->path];
+        bool settled = path->nominated && !by_cost && !path->old;
+        if (settled ? path->silent : by_cost ? pays(a, c, i) : true)
+            take(a, comp, i);
+    }
+    if (!a->controlling || a->pairs[c->path].nominated || a->pairs[c->path].use_candidate ||
+        a->pairs[c->path].old)
+        return;
+    const struct dialect *d = ice_dialect(a, comp);
+    tw_time wait = ice_is_relayed(a, &a->pairs[c->path]) ? d->nominate_relay : d->nominate_direct;
+    if (a->now >= c->valid_since + wait)
+        nominate(a, c->path);
+}
+
+/* A pair has become valid, or was measured again. */
+void ice_select_valid(struct tw_ice *a, uint16_t i)
+{
+    struct component *c = &a->comps[a->pairs[i].comp];
+    if (c->valid_since == TW_NEVER)
+        c->valid_since = a->now;
+    choose(a, a->pairs[i].comp);
+}
+
+/* The path is gone. Everything is tried again that may work now. */
+void ice_select_lost(struct tw_ice *a, uint16_t comp)
+{
+    struct component *c = &a->comps[comp];
+    c->path = NONE;
+    c->better = NONE;
+    choose(a, comp);
+    if (c->path != NONE || a->closing)
+        return;
+    c->valid_since = TW_NEVER;
+    if (a->connected)
+        ice_note(a, TW_ICE_DISCONNECTED, comp, 0);
+    a->connected = false;
+    a->began = a->now;
+    for (uint16_t i = 0; i < a->target_n; i++)
+        a->targets[i].silent = 0;
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].comp == comp && a->pairs[i].state == PAIR_FAILED && !a->pairs[i].old)
+            ice_pair_retry(a, &a->pairs[i]);
+    for (uint16_t r = 0; r < a->remote_n; r++)
+        if (a->remotes[r].comp == comp)
+            ice_pair_remote(a, r);
+}
+
+/* --- what data tells --------------------------------------------------------------------------------- */
+
+static void judge(struct tw_ice *a, struct pair *p, uint32_t sent, uint32_t arrived)
+{
+    if (sent < REPORT_MIN)
+        return;
+    if (arrived == 0) {
+        p->banned_until = a->now + (BAN << (p->bans < 5 ? p->bans : 5));
+        if (p->bans < 5)
+            p->bans++;
+        p->loss = 1000;
+    } else {
+        uint32_t lost = arrived < sent ? (sent - arrived) * 1000 / sent : 0;
+        p->loss = (uint16_t)((3 * p->loss + lost) / 4);
+        p->bans = 0;
+        p->banned_until = 0;
+    }
+    choose(a, p->comp);
+}
+
+/* The peer says how much of what we sent over this pair has come. */
+void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received)
+{
+    uint32_t sent = p->sent_at_check - p->marked_sent;
+    if (sent < REPORT_MIN)
+        return;
+    uint32_t arrived = received - p->marked_received;
+    p->marked_sent = p->sent_at_check;
+    p->marked_received = received;
+    judge(a, p, sent, arrived);
+}
+
+void tw_ice_feedback(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
+                     uint32_t acked, uint32_t lost)
+{
+    a->now = now;
+    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components)
+        return;
+    const struct component *c = &a->comps[stream * a->cfg.components + component - 1];
+    if (c->path != NONE)
+        judge(a, &a->pairs[c->path], acked + lost, acked);
+}
+
+/* --- time -------------------------------------------------------------------------------------------- */
+
+/* RFC 7675 §5.1: without an answer for 30 s nothing more is sent there. */
+static void expire(struct tw_ice *a, struct pair *p)
+{
+    if (p->valid && p->valid_until <= a->now)
+        ice_pair_fail(a, p, "it worked, and then there was no answer for 30 s");
+}
+
+/* How many of the others are kept as a reserve; the rest stop being checked. */
+static void keep_spares(struct tw_ice *a, uint16_t comp)
+{
+    const struct dialect *d = ice_dialect(a, comp);
+    for (unsigned n = 0;; n++) {
+        uint16_t found = NONE;
+        for (uint16_t i = 0; i < a->pair_n; i++) {
+            struct pair *p = &a->pairs[i];
+            if (!is_usable(p, comp) || i == a->comps[comp].path || p->check_at == TW_NEVER)
+                continue;
+            if (found == NONE || cost(a, p) > cost(a, &a->pairs[found]))
+                found = i;
+        }
+        unsigned left = 0;
+        for (uint16_t i = 0; i < a->pair_n; i++)
+            left += is_usable(&a->pairs[i], comp) && i != a->comps[comp].path;
+        if (found == NONE || left <= d->spares)
+            return;
+        ice_pair_fail(a, &a->pairs[found], "it works, but better ones do too");
+    }
+}
+
+static bool is_settled(const struct tw_ice *a, uint16_t comp)
+{
+    const struct component *c = &a->comps[comp];
+    if (c->path == NONE || c->valid_since == TW_NEVER || a->now < c->valid_since + SETTLED ||
+        ice_is_relayed(a, &a->pairs[c->path]))
+        return false;
+    return a->pairs[c->path].nominated || !a->controlling;
+}
+
+static bool has_excess(const struct tw_ice *a, uint16_t comp)
+{
+    unsigned n = 0;
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        n += a->pairs[i].comp == comp;
+    return n > 1 + ice_dialect(a, comp)->spares;
+}
+
+void ice_select_tick(struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        expire(a, &a->pairs[i]);
+    for (uint16_t c = 0; c < a->comp_n; c++) {
+        choose(a, c);
+        if (is_settled(a, c) && has_excess(a, c)) {
+            keep_spares(a, c);
+            ice_pairs_trim(a, c);
+        }
+    }
+    if (a->began != TW_NEVER && a->now >= a->began + PATIENCE) {
+        a->began = TW_NEVER;
+        for (uint16_t c = 0; c < a->comp_n && !a->failed; c++)
+            if (a->comps[c].path == NONE) {
+                a->failed = true;
+                ice_note(a, TW_ICE_FAILED, c, 0);
+            }
+    }
+}
+
+tw_time ice_select_deadline(const struct tw_ice *a)
+{
+    tw_time at = a->began == TW_NEVER ? TW_NEVER : a->began + PATIENCE;
+    if (a->connected)
+        at = TW_NEVER;
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].valid)
+            at = tw_time_min(at, a->pairs[i].valid_until);
+    for (uint16_t i = 0; i < a->comp_n; i++) {
+        const struct component *c = &a->comps[i];
+        const struct dialect *d = ice_dialect(a, i);
+        if (c->path == NONE)
+            continue;
+        const struct pair *p = &a->pairs[c->path];
+        if (a->controlling && !p->nominated && !p->use_candidate && !p->old && d->nominate_relay)
+            at = tw_time_min(at, c->valid_since +
+                                     (ice_is_relayed(a, p) ? d->nominate_relay : d->nominate_direct));
+        if (c->better_since != TW_NEVER && !follows_peer(a, c))
+            at = tw_time_min(at, c->better_since + BETTER_FOR);
+        if (!ice_is_relayed(a, p) && c->valid_since != TW_NEVER && has_excess(a, i) &&
+            (p->nominated || !a->controlling) && a->now < c->valid_since + SETTLED)
+            at = tw_time_min(at, c->valid_since + SETTLED);
+    }
+    return at;
+}

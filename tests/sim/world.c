@@ -1,0 +1,176 @@
+#include "world.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct tw_addr at(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
+{
+    return tw_addr_v4(a, b, c, d, 0);
+}
+
+/* --- kinds ------------------------------------------------------------------------------------ */
+
+struct sim_nat_kind nat_kind_at(unsigned i)
+{
+    return (struct sim_nat_kind){ .mapping = (enum sim_dependence)(i / 12),
+                                  .filtering = (enum sim_dependence)(i / 4 % 3),
+                                  .ports = (enum sim_ports)(i % 4) };
+}
+
+const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32])
+{
+    static const char *const dependence[] = { "I", "A", "AP" };
+    static const char *const ports[] = { "keep", "seq", "parity", "random" };
+    snprintf(buf, 32, "%s/%s/%s", dependence[k->mapping], dependence[k->filtering],
+             ports[k->ports]);
+    return buf;
+}
+
+/* One that maps all destinations alike is reached if the other knows to which port to send, and that is
+ * the one any server saw. */
+static bool is_easy(const struct place *p)
+{
+    if (p->natted && p->nat.mapping != SIM_INDEPENDENT)
+        return false;
+    return !p->carrier || p->outer.mapping == SIM_INDEPENDENT;
+}
+
+static const struct sim_nat_kind *hard_one(const struct place *p)
+{
+    return p->carrier && p->outer.mapping != SIM_INDEPENDENT ? &p->outer : &p->nat;
+}
+
+/* Two easy ones punch holes. An easy and a hard one: the hard one's port is foretold, or hit by chance
+ * with enough sockets. Two hard ones: when both pick ports that can be foretold; or when one lets in
+ * everybody and the other everybody from an address it has sent to, and one of them keeps its port
+ * towards all ports of an address, so that checks and answers find to one pair of ports. With a port
+ * drawn by lot on a side that must be aimed at, while the own port changes with every aim, nothing can
+ * be done. */
+bool theory_allows(const struct place *a, const struct place *b)
+{
+    if (is_easy(a) || is_easy(b))
+        return true;
+    const struct sim_nat_kind *x = hard_one(a), *y = hard_one(b);
+    if (x->ports != SIM_PORTS_RANDOM && y->ports != SIM_PORTS_RANDOM)
+        return true;
+    if (x->mapping == SIM_ADDRESS_AND_PORT && y->mapping == SIM_ADDRESS_AND_PORT)
+        return false;
+    return (x->filtering == SIM_INDEPENDENT && y->filtering != SIM_ADDRESS_AND_PORT) ||
+           (y->filtering == SIM_INDEPENDENT && x->filtering != SIM_ADDRESS_AND_PORT);
+}
+
+/* --- the stage -------------------------------------------------------------------------------- */
+
+static void put_peer(struct world *w, const struct world_options *o, struct ice_node *n,
+                     const struct place *p, bool first)
+{
+    /* The relay knows two addresses, so that mappings can be compared. */
+    struct tw_ice_server servers[6];
+    size_t k = 0;
+    uint8_t who = first ? 1 : 2;
+    struct sim_nat *nat = NULL;
+    struct tw_addr ip = at(198, 51, 100 + who, 9);
+    if (!o->no_stun)
+        servers[k++] = (struct tw_ice_server){ .addr = relay_node_addr(&w->relay) };
+    if (!o->no_relay)
+        servers[k++] = (struct tw_ice_server){ .addr = relay_node_addr(&w->relay), .turn = true,
+                                               .username = "user", .password = "pass" };
+    if (o->dead_server) {
+        servers[k++] = (struct tw_ice_server){ .addr = tw_addr_v4(203, 0, 113, 99, 3478) };
+        servers[k++] = (struct tw_ice_server){ .addr = tw_addr_v4(203, 0, 113, 99, 3478),
+                                               .turn = true, .username = "u", .password = "p" };
+    }
+    if (p->natted && !first && o->same_nat) {
+        nat = w->nat_a;
+        ip = at(192, 168, 1, 9);
+    } else if (p->natted) {
+        struct sim_nat *outer = p->carrier ? sim_nat(w->sim, at(198, 51, 100 + who, 1), p->outer,
+                                                     NULL)
+                                           : NULL;
+        nat = sim_nat(w->sim, outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->nat,
+                      outer);
+        ip = at(192, 168, who, 5);
+        sim_nat_set_link(outer ? outer : nat, p->link);
+    }
+    struct sim_link link = p->natted ? (struct sim_link){ .delay = TW_MSEC / 2 } : p->link;
+    *(first ? &w->nat_a : &w->nat_b) = nat;
+    struct tw_ice_config cfg = { .controlling = first, .servers = servers, .server_n = k,
+                                 .own_peer = !o->foreign, .foreign = o->foreign,
+                                 .no_probing = o->no_probing };
+    ice_node_init(n, w->sim, ip, nat, link, &cfg);
+    n->cfg.servers = NULL;
+}
+
+static void put_relay(struct world *w)
+{
+    static const uint8_t last[2] = { 1, 2 };
+    relay_node_init(&w->relay, w->sim, at(203, 0, 114, 1), (struct tw_addr){ 0 },
+                    (struct sim_link){ .delay = TW_MSEC }, 1);
+    sim_host_add_ip(w->relay.host, at(203, 0, 114, 2));
+    for (uint32_t i = 0; i < 4; i++) {
+        w->relay.cfg.listeners[i] = tw_addr_v4(203, 0, 114, last[i / 2], (uint16_t)(3478 + i % 2));
+        w->relay.cfg.behaviour[0].listener[i / 2][i % 2] = i;
+    }
+    w->relay.cfg.listener_n = 4;
+    w->relay.cfg.behaviour_n = 1;
+    relay_node_start(&w->relay);
+}
+
+void world_begin(struct world *w, const struct world_options *o)
+{
+    memset(w, 0, sizeof(*w));
+    w->sim = sim_new(o->seed);
+    put_relay(w);
+    put_peer(w, o, &w->a, &o->a, true);
+    put_peer(w, o, &w->b, &o->b, false);
+    ice_node_gather(&w->a);
+    ice_node_gather(&w->b);
+    sim_run(w->sim, sim_now(w->sim) + 400 * TW_MSEC, NULL);
+    ice_node_meet(&w->a, &w->b, o->signal_delay);
+}
+
+struct outcome world_connect(struct world *w, const struct world_options *o)
+{
+    struct outcome r = { .usable = TW_NEVER, .direct_after = TW_NEVER };
+    uint64_t before = sim_counts(w->sim).sent;
+    tw_time end = sim_now(w->sim) + (o->limit ? o->limit : 15 * TW_SEC);
+    while (sim_now(w->sim) < end && !(w->a.direct_at && w->b.direct_at)) {
+        tw_time step = sim_now(w->sim) + 20 * TW_MSEC;
+        sim_run(w->sim, step < end ? step : end, NULL);
+    }
+    tw_time both = w->a.heard_at > w->b.heard_at ? w->a.heard_at : w->b.heard_at;
+    if (w->a.connected_at && w->b.connected_at) {
+        tw_time later = w->a.connected_at > w->b.connected_at ? w->a.connected_at
+                                                              : w->b.connected_at;
+        r.connected = w->a.connected && w->b.connected;
+        r.usable = later > both ? later - both : 0;
+    }
+    if (w->a.direct_at && w->b.direct_at) {
+        tw_time later = w->a.direct_at > w->b.direct_at ? w->a.direct_at : w->b.direct_at;
+        r.direct = true;
+        r.direct_after = later > both ? later - both : 0;
+    }
+    r.local_type = w->a.path.local_type;
+    r.remote_type = w->a.path.remote_type;
+    r.packets = sim_counts(w->sim).sent - before;
+    r.probes = tw_ice_stats(w->a.ice)->probes_sent + tw_ice_stats(w->b.ice)->probes_sent;
+    return r;
+}
+
+void world_end(struct world *w)
+{
+    ice_node_fini(&w->a);
+    ice_node_fini(&w->b);
+    relay_node_fini(&w->relay);
+    sim_free(w->sim);
+}
+
+struct outcome world_run(const struct world_options *o)
+{
+    static struct world w;
+    world_begin(&w, o);
+    struct outcome r = world_connect(&w, o);
+    world_end(&w);
+    return r;
+}
