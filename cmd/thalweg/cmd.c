@@ -36,6 +36,15 @@ static void print_help(const char *usage, const struct cmd_option *options)
 
 static int set(const struct cmd_option *o, const char *value)
 {
+    struct cmd_list *list = o->to;
+    if (!o->max && o->min) {
+        if (list->n == sizeof(list->at) / sizeof(list->at[0])) {
+            fprintf(stderr, "thalweg: too many of %s\n", o->name);
+            return EXIT_USAGE;
+        }
+        list->at[list->n++] = value;
+        return EXIT_OK;
+    }
     if (!o->max) {
         *(const char **)o->to = value;
         return EXIT_OK;
@@ -88,13 +97,16 @@ int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *
             int status = read_option(argc, argv, &i, options);
             if (status)
                 return status;
-        } else if (operand) {
-            fprintf(stderr, "thalweg: one server at a time: what is \"%s\"?\n", argv[i]);
+        } else if (operand || !ret_operand) {
+            fprintf(stderr, ret_operand ? "thalweg: one server at a time: what is \"%s\"?\n"
+                                        : "thalweg: what is \"%s\"? See --help\n", argv[i]);
             return EXIT_USAGE;
         } else {
             operand = argv[i];
         }
     }
+    if (!ret_operand)
+        return EXIT_OK;
     if (!operand) {
         fprintf(stderr, "thalweg: which server? For example %s:turn.example.org; see --help\n",
                 argv[0]);

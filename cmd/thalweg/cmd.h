@@ -20,21 +20,29 @@ struct verb {
     const char *help;                  /* one line */
 };
 
+int cmd_ice(int argc, char **argv);
 int cmd_nat(int argc, char **argv);
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
+
+/* The values of an option that may be given several times. */
+struct cmd_list {
+    const char *at[16];
+    unsigned n;
+};
 
 /* One option of a verb; it may stand before or behind the operand. */
 struct cmd_option {
     const char *name;  /* "--json"; also its letter if one: "-u,--user" */
     const char *arg;   /* what help calls its value; NULL: a flag */
-    void *to;          /* bool * for a flag, const char ** or, with max, unsigned * for a value */
+    void *to;          /* bool * for a flag, const char ** or, with max, unsigned * for a value; with
+                          min alone struct cmd_list * */
     unsigned min, max; /* of a number; max 0: the value is text */
     const char *help;
 };
 
-/* Reads options and exactly one operand. Prints help on --help (*ret_done) and complaints on
- * stderr. Returns EXIT_OK or EXIT_USAGE. */
+/* Reads options and exactly one operand, a server's name; none when ret_operand is NULL. Prints help on
+ * --help (*ret_done) and complaints on stderr. Returns EXIT_OK or EXIT_USAGE. */
 int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *options,
              const char **ret_operand, bool *ret_done);
 

@@ -6,6 +6,7 @@
 #include "version.h"
 
 static const struct verb verbs[] = {
+    { "ice", cmd_ice, "connect two machines by ICE, SDP in and out" },
     { "nat", cmd_nat, "find out how the NATs on the way map and filter" },
     { "stun", cmd_stun, "ask a STUN server for this machine's public address" },
     { "turn", cmd_turn, "test a TURN server: allocate, echo through the relay, throughput" },

@@ -194,6 +194,25 @@ int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop, const struct tw_rt_li
     return 0;
 }
 
+int tw_rt_link_adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd, const struct tw_addr *remote,
+                     const struct tw_rt_link_events *events, void *user)
+{
+    int one = 1;
+    *l = (struct tw_rt_link){ .cfg = { .transport = TW_TRANSPORT_TCP, .server = *remote },
+                              .events = events, .user = user, .conn.fd = fd, .open = true };
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    l->in = malloc(IN_MAX);
+    if (!l->in)
+        return TW_ENOMEM;
+    if (uv_poll_init(loop, &l->poll, fd)) {
+        free(l->in);
+        return TW_ESYS;
+    }
+    l->poll.data = l;
+    watch(l);
+    return 0;
+}
+
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n)
 {
     if (!l->open || !conn_put(&l->conn, iov, iov_n, OUT_MAX))

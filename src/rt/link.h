@@ -42,6 +42,11 @@ struct tw_rt_link {
 TW_NODISCARD int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop,
                                  const struct tw_rt_link_config *cfg,
                                  const struct tw_rt_link_events *events, void *user);
+/* The same for a TCP connection that somebody else made, to `remote`; fd is the link's from then on. on_open
+ * is not called: it is open. TW_ESYS, TW_ENOMEM; fd is then still the caller's. */
+TW_NODISCARD int tw_rt_link_adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd,
+                                  const struct tw_addr *remote,
+                                  const struct tw_rt_link_events *events, void *user);
 /* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
  * already, or it is not open. */
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);

@@ -1,0 +1,27 @@
+/* This machine's addresses, and when they change. */
+#ifndef TW_RT_INTERFACES_H
+#define TW_RT_INTERFACES_H
+
+#include <uv.h>
+
+#include <thalweg/ice.h>
+
+/* All usable addresses with the names of their interfaces, at most max: those that the default routes
+ * would use first, tentative and deprecated ones not at all. Loopback is there too. */
+unsigned tw_rt_interfaces(struct tw_ice_interface *ret_list, unsigned max);
+
+/* Calls back, on the loop, some moments after addresses have come or gone. */
+struct tw_rt_watch {
+    uv_poll_t poll;
+    uv_timer_t timer;
+    int fd;
+    void (*changed)(void *user);
+    void *user;
+};
+/* TW_ESYS (errno). */
+TW_NODISCARD int tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop,
+                                  void (*changed)(void *user), void *user);
+/* Its memory is used until the loop has run once more. */
+void tw_rt_watch_fini(struct tw_rt_watch *w);
+
+#endif
