@@ -28,7 +28,8 @@ static struct {
     struct cmd_tls tls;
 } opt;
 
-enum { INPUT_MAX = 1 << 16, PING_GAP_MS = 20 };
+enum { INPUT_MAX = 1 << 16, PING_GAP_MS = 20,
+       FIRST_PING_MS = 200 /* other agents take data when they have chosen a pair themselves */ };
 
 static struct {
     struct tw_rt_ice rt;
@@ -239,7 +240,7 @@ static void on_connected(void)
     fflush(stdout);
     uv_timer_stop(&c.timer);
     if (opt.pings)
-        uv_timer_start(&c.timer, on_ping, 0, 0);
+        uv_timer_start(&c.timer, on_ping, FIRST_PING_MS, 0);
     read_lines();
 }
 

@@ -163,6 +163,20 @@ static bool pays(struct tw_ice *a, struct component *c, uint16_t i)
     return a->now - c->better_since >= BETTER_FOR;
 }
 
+/* When the controlling agent makes its choice known: at once, if nothing better can come any more. */
+static tw_time nominate_at(const struct tw_ice *a, const struct component *c)
+{
+    const struct pair *path = &a->pairs[c->path];
+    const struct dialect *d = ice_dialect(a, path->comp);
+    bool hope = false;
+    for (uint16_t i = 0; i < a->pair_n && !hope; i++)
+        hope = a->pairs[i].comp == path->comp && !a->pairs[i].valid &&
+               a->pairs[i].state != PAIR_FAILED && a->pairs[i].priority > path->priority;
+    if (!hope)
+        return c->valid_since;
+    return c->valid_since + (ice_is_relayed(a, path) ? d->nominate_relay : d->nominate_direct);
+}
+
 static bool follows_peer(const struct tw_ice *a, const struct component *c)
 {
     const struct pair *path = c->path == NONE ? NULL : &a->pairs[c->path];
@@ -188,9 +202,7 @@ static void choose(struct tw_ice *a, uint16_t comp)
     if (!a->controlling || a->pairs[c->path].nominated || a->pairs[c->path].use_candidate ||
         a->pairs[c->path].old)
         return;
-    const struct dialect *d = ice_dialect(a, comp);
-    tw_time wait = ice_is_relayed(a, &a->pairs[c->path]) ? d->nominate_relay : d->nominate_direct;
-    if (a->now >= c->valid_since + wait)
+    if (a->now >= nominate_at(a, c))
         nominate(a, c->path);
 }
 
@@ -349,13 +361,11 @@ tw_time ice_select_deadline(const struct tw_ice *a)
             at = tw_time_min(at, a->pairs[i].valid_until);
     for (uint16_t i = 0; i < a->comp_n; i++) {
         const struct component *c = &a->comps[i];
-        const struct dialect *d = ice_dialect(a, i);
         if (c->path == NONE)
             continue;
         const struct pair *p = &a->pairs[c->path];
-        if (a->controlling && !p->nominated && !p->use_candidate && !p->old && d->nominate_relay)
-            at = tw_time_min(at, c->valid_since +
-                                     (ice_is_relayed(a, p) ? d->nominate_relay : d->nominate_direct));
+        if (a->controlling && !p->nominated && !p->use_candidate && !p->old)
+            at = tw_time_min(at, nominate_at(a, c));
         if (c->better_since != TW_NEVER && !follows_peer(a, c))
             at = tw_time_min(at, c->better_since + BETTER_FOR);
         if (!ice_is_relayed(a, p) && c->valid_since != TW_NEVER && has_excess(a, i) &&

@@ -35,4 +35,4 @@ chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --ign
 PIDS="$PIDS $!"
 wait_for 90 grep -qE "^(all done|FAILED)" "$WORK/out"
 cat "$WORK/out"
-grep -q "^all done" "$WORK/out" || { tail -5 "$WORK/err" "$WORK/chromium"; fail "chromium"; }
+grep -q "^all done" "$WORK/out" || { tail -n 5 "$WORK/chromium"; fail "chromium"; }

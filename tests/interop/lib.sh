@@ -81,28 +81,41 @@ start_thalwegd() {
         --allow-loopback-peers "$@"
 }
 
-# start_outside: a relay on this machine's own address, which WebRTC needs (it does not use loopback):
+# own_address: $IP is this machine's own IPv4 address.
+# start_outside [options]: a relay on this machine's own address, which WebRTC needs (it does not use loopback):
 # UDP on $IP:$PORT, TCP and TLS on $IP:$TCP.
-start_outside() {
+own_address() {
     IP=$(ip -4 -o addr show scope global 2>/dev/null | awk '{ split($4, a, "/"); print a[1]; exit }')
     [ -n "$IP" ] || { echo "SKIP: this machine has no address but loopback, which WebRTC does not use"; exit 77; }
-    start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 --tls-listening-port 0 -m 2
+}
+start_outside() {
+    own_address
+    start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 --tls-listening-port 0 -m 2 "$@"
     wait_for 5 grep -q "listening on tcp $IP" "$WORK/log"
     PORT=$(sed -n "s/.*listening on udp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
     TCP=$(sed -n "s/.*listening on tcp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
 }
 
-# start_coturn [options]: coturn's server for user:pass, plain on $PORT, TLS and DTLS on $TLS_PORT.
+# start_coturn [options]: coturn's server on loopback for user:pass, plain on $PORT, TLS and DTLS on
+# $TLS_PORT; start_coturn_outside: the same on $IP.
 start_coturn() {
+    start_coturn_on 127.0.0.1 "$@"
+}
+start_coturn_outside() {
+    start_coturn_on "$IP" "$@"
+}
+start_coturn_on() {
+    at=$1
+    shift
     PORT=$((20000 + $$ % 10000))
     TLS_PORT=$((PORT + 10000))
     make_cert "$WORK/coturn"
-    turnserver -n -L 127.0.0.1 -E 127.0.0.1 -p "$PORT" --tls-listening-port "$TLS_PORT" \
+    turnserver -n -L "$at" -E "$at" -p "$PORT" --tls-listening-port "$TLS_PORT" \
         --cert "$WORK/coturn.pem" --pkey "$WORK/coturn.key" -u user:pass -r realm -a \
         --allow-loopback-peers --no-cli --pidfile "$WORK/pid" --log-file "$WORK/log" -m 1 "$@" \
         >"$WORK/out" 2>&1 &
     PIDS="$PIDS $!"
-    wait_for 10 "$BUILD/thalweg" stun --timeout 200 "127.0.0.1:$PORT" ||
+    wait_for 10 "$BUILD/thalweg" stun --timeout 200 "$at:$PORT" ||
         { cat "$WORK/out"; fail "no answer from coturn"; }
 }
 
@@ -112,4 +125,27 @@ make_cert() {
         -out "$1.pem" -days 2 -subj /CN=localhost -addext "basicConstraints=critical,CA:TRUE" \
         -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" 2>/dev/null || fail "no certificate"
     chmod 600 "$1.key"
+}
+
+# ice_pair NAME "OUR OPTIONS" KIND command...: our agent and another one, which echoes, exchange
+# descriptions and 50 messages each way. KIND: what the path must be: direct, relayed, "direct over TCP".
+ice_pair() {
+    name=$1 options=$2 kind=$3
+    shift 3
+    rm -f "$WORK/to" "$WORK/from"
+    mkfifo "$WORK/to" "$WORK/from"
+    timeout 40 "$@" <"$WORK/to" >"$WORK/from" 2>"$WORK/peer" &
+    other=$!
+    # shellcheck disable=SC2086
+    timeout 40 "$BUILD/thalweg" ice --pings 50 $options >"$WORK/to" <"$WORK/from" 2>"$WORK/ours"
+    status=$?
+    kill "$other" 2>/dev/null
+    wait "$other" 2>/dev/null
+    if [ $status != 0 ] || ! grep -q "^50 of 50" "$WORK/ours" || ! grep -q "^path: $kind," "$WORK/ours"; then
+        cat "$WORK/ours"
+        echo "--- the other:"
+        tail -20 "$WORK/peer"
+        fail "$name"
+    fi
+    echo "ok: $name: $(grep -o 'connected after.*' "$WORK/ours" | head -1)"
 }
