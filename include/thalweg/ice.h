@@ -41,7 +41,7 @@ struct tw_ice_candidate {
     uint8_t type;            /* enum tw_ice_type */
     uint8_t transport;       /* enum tw_ice_transport */
     char foundation[33];
-    char host[64];           /* a name instead of an address (mDNS); addr.family is then NONE */
+    char host[64];           /* a name instead of an address (mDNS); addr has then only a port */
     char extensions[192];    /* what we do not know, as it came: "network-id 1 network-cost 10" */
 };
 

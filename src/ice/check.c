@@ -260,6 +260,8 @@ static void start_waiting(struct tw_ice *a)
         if (++started >= d->burst)
             a->pace_at = a->now + (d->ta ? d->ta : 5 * TW_MSEC);
     }
+    if (!next_waiting(a)) /* for the next Ta */
+        ice_pairs_unfreeze(a, NULL);
 }
 
 void ice_check_tick(struct tw_ice *a)

@@ -200,14 +200,16 @@ void ice_pair_remote(struct tw_ice *a, uint16_t remote)
             try_pair(a, b, remote);
 }
 
-/* What is not needed any more once a path stands: all but the valid ones worth keeping. Places of
- * remotes and bases stay, for their numbers are used. */
+/* What is not needed any more once a path stands: those that failed, and towards a peer that nominates
+ * once (RFC 8445 §8.1.2) all that were not found valid by then. */
 void ice_pairs_trim(struct tw_ice *a, uint16_t comp)
 {
+    bool all = ice_dialect(a, comp)->freeze;
     uint16_t kept = 0;
     for (uint16_t i = 0; i < a->pair_n; i++) {
         struct pair *p = &a->pairs[i];
-        if (p->comp == comp && !p->valid && p->state != PAIR_IN_PROGRESS && !p->nominate)
+        if (p->comp == comp && !p->valid && !p->nominate &&
+            (p->state == PAIR_FAILED || (all && p->state != PAIR_IN_PROGRESS)))
             continue;
         for (uint16_t c = 0; c < a->comp_n; c++) {
             if (a->comps[c].path == i)

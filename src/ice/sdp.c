@@ -194,8 +194,11 @@ int tw_ice_read_candidate(const char *line, struct tw_ice_candidate *ret)
     if (type < 0 || component > 255)
         return TW_EUNSUPPORTED;
     c.type = (uint8_t)type;
-    if (!address(addr, port, &c.addr) && !copy(addr, c.host, sizeof(c.host)))
-        return TW_EMALFORMED;
+    if (!address(addr, port, &c.addr)) {
+        if (!copy(addr, c.host, sizeof(c.host)))
+            return TW_EMALFORMED;
+        c.addr = (struct tw_addr){ .port = (uint16_t)port };
+    }
     /* One without tcptype is of the time before RFC 6544: nobody can connect to it. */
     c.transport = tcp ? TW_ICE_TCP_ACTIVE : TW_ICE_UDP;
     int err = read_extensions(line, &c);

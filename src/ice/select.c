@@ -317,7 +317,7 @@ static bool is_settled(const struct tw_ice *a, uint16_t comp)
 {
     const struct component *c = &a->comps[comp];
     if (c->path == NONE || c->valid_since == TW_NEVER || a->now < c->valid_since + SETTLED ||
-        ice_is_relayed(a, &a->pairs[c->path]))
+        ice_is_relayed(a, &a->pairs[c->path]) || a->pairs[c->path].old)
         return false;
     return a->pairs[c->path].nominated || !a->controlling;
 }
