@@ -157,7 +157,7 @@ static int start(struct tw_ice *a)
         return TW_ENOMEM;
     for (uint16_t c = 0; c < a->comp_n; c++)
         a->comps[c] = (struct component){ .path = NONE, .better = NONE, .valid_since = TW_NEVER,
-                                          .better_since = TW_NEVER,
+                                          .better_since = TW_NEVER, .retry_at = TW_NEVER,
                                           .interval = ice_dialect_own.keep_min };
     a->env.rng.fill(a->env.rng.ctx, &a->tiebreaker, sizeof(a->tiebreaker));
     a->env.rng.fill(a->env.rng.ctx, &a->seed, sizeof(a->seed));
@@ -519,7 +519,9 @@ void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, s
         a->stats.data_strange++;
         return;
     }
-    uint16_t i = ice_pair_find(a, base, r);
+    uint16_t i = ice_pair_find(a, base, r, true);
+    if (i == NONE)
+        i = ice_pair_find(a, base, r, false);
     if (i != NONE)
         a->pairs[i].data_received++;
     a->comps[comp].used = a->now;

@@ -33,11 +33,12 @@ static bool may_send(struct tw_ice *a, const struct base *b, struct remote *r)
         return false;
     }
     struct target *t = target_of(a, &r->addr);
-    if (!t || t->silent >= SILENT_MAX) {
+    if (!t || (t->silent >= SILENT_MAX && !ice_probe_allows(a, &r->addr))) {
         a->stats.withheld++;
         return false;
     }
-    t->silent++;
+    if (t->silent < SILENT_MAX)
+        t->silent++;
     return true;
 }
 
@@ -426,8 +427,10 @@ static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src
         ice_probe_info(a, &info);
     if (via_relay && a->remotes[r].type != TW_ICE_RELAY && src->family == TW_FAMILY_V4)
         a->seen = *src; /* by our relay, on the open network */
-    uint16_t i = ice_pair_find(a, base, r);
-    if (i == NONE)
+    if (a->remotes[r].unanswered)
+        a->remotes[r].unanswered--; /* who asks may be asked */
+    uint16_t i = ice_pair_find(a, base, r, creds == 2);
+    if (i == NONE && creds == 1)
         i = ice_pair_add(a, base, r);
     answer(a, base, m,
            (struct answer){ .dst = *src, .own = has_info, .old = creds == 2,

@@ -3,9 +3,10 @@
 
 /* A server that lives answers the first or second; one that is dead is given up after 3 s and delays
  * nobody. Requests to servers are few, so they are not paced. */
-static const struct tw_stun_timing timing = { .rto = 100 * TW_MSEC, .rc = 5, .rm = 15 };
+static const struct tw_stun_timing timing = { .rto = 100 * TW_MSEC, .rc = 6, .rm = 2 };
 
 enum { MAX_QUERIES = 128, JUNK_MAX = 2 };
+static const tw_time AGAIN = 5 * TW_SEC; /* a server that did not answer is asked again after */
 static const tw_time WARM = 15 * TW_SEC; /* mappings are refreshed so often until there is a path */
 
 /* --- interfaces ----------------------------------------------------------------------------------- */
@@ -223,7 +224,7 @@ bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_m
     tw_time first = q->txn.first;
     q->rtt = a->now - q->txn.first;
     q->done = true;
-    q->want_tx = false;
+    q->want_tx = q->failed = false;
     tw_stun_txn_stop(&q->txn);
     if (m->cls == TW_STUN_ERROR || m->bad_attr || m->unknown_n ||
         (!tw_stun_get_addr(m, TW_STUN_A_XOR_MAPPED_ADDRESS, &mapped) &&
@@ -269,14 +270,13 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
         return;
     for (uint16_t i = 0; i < a->query_n; i++) {
         struct query *q = &a->queries[i];
-        if (q->base != base || !q->done || q->failed || q->index == NONE8)
+        if (q->base != base || !q->done || q->index == NONE8)
             continue;
         q->done = false;
         ice_draw_tid(a, q->txn.tid);
         q->txn.first = q->txn.due = a->now;
         q->txn.sent = 0;
         b->keep_at = a->now + WARM;
-        return;
     }
 }
 
@@ -306,6 +306,8 @@ void ice_gather_tick(struct tw_ice *a)
             q->done = q->failed = true;
             if (q->probe)
                 ice_probe_measured(a, NULL);
+            else if (a->bases[q->base].keep_at == TW_NEVER)
+                a->bases[q->base].keep_at = a->now + AGAIN;
         }
     }
     for (uint16_t i = 0; i < a->base_n; i++)

@@ -141,6 +141,7 @@ struct component {
     tw_time valid_since;  /* when the first pair became valid; TW_NEVER */
     tw_time better_since; /* since when another pair has been better than the path; TW_NEVER */
     uint16_t better;
+    tw_time retry_at, retry_wait; /* when the direct ways are tried again */
     tw_time used;         /* when data was sent or came last */
     tw_time interval;     /* of keepalives, as learned */
 };
@@ -358,7 +359,8 @@ const char *ice_relay_transport(const struct tw_ice *a, const struct relay *r);
 /* pair.c */
 void ice_pair_local(struct tw_ice *a, uint16_t base);
 void ice_pair_remote(struct tw_ice *a, uint16_t remote);
-uint16_t ice_pair_find(const struct tw_ice *a, uint16_t base, uint16_t remote);
+/* old: the one of before the restart, which goes on meanwhile. */
+uint16_t ice_pair_find(const struct tw_ice *a, uint16_t base, uint16_t remote, bool old);
 uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote);
 void ice_pairs_recompute(struct tw_ice *a);
 void ice_pairs_trim(struct tw_ice *a, uint16_t comp);
@@ -401,6 +403,9 @@ void ice_probe_opened(struct tw_ice *a, uint16_t base);
 void ice_probe_measured(struct tw_ice *a, const struct tw_addr *mapped);
 void ice_probe_info(struct tw_ice *a, const struct own_info *info);
 void ice_probe_hit(struct tw_ice *a, uint16_t base);
+/* Whether one packet may go to this address because a server saw the peer there; it is then taken from
+ * what probing may send. */
+bool ice_probe_allows(struct tw_ice *a, const struct tw_addr *addr);
 void ice_probe_end(struct tw_ice *a);
 void ice_probe_fill(const struct tw_ice *a, struct own_info *ret);
 

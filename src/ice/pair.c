@@ -50,10 +50,10 @@ void ice_pairs_recompute(struct tw_ice *a)
     }
 }
 
-uint16_t ice_pair_find(const struct tw_ice *a, uint16_t base, uint16_t remote)
+uint16_t ice_pair_find(const struct tw_ice *a, uint16_t base, uint16_t remote, bool old)
 {
     for (uint16_t i = 0; i < a->pair_n; i++)
-        if (a->pairs[i].base == base && a->pairs[i].remote == remote)
+        if (a->pairs[i].base == base && a->pairs[i].remote == remote && a->pairs[i].old == old)
             return i;
     return NONE;
 }
@@ -161,7 +161,7 @@ static uint16_t pair_from(const struct tw_ice *a, uint16_t base, uint16_t remote
 {
     for (uint16_t i = 0; i < a->pair_n; i++) {
         const struct base *b = &a->bases[a->pairs[i].base];
-        if (a->pairs[i].remote == remote &&
+        if (a->pairs[i].remote == remote && !a->pairs[i].old &&
             (a->pairs[i].base == base ||
              (b->kind == BASE_CONN && tw_addr_eq_ip(&b->local, &a->bases[base].local))))
             return i;

@@ -75,6 +75,12 @@ static bool take(struct tw_ice *a, unsigned n)
     return true;
 }
 
+bool ice_probe_allows(struct tw_ice *a, const struct tw_addr *addr)
+{
+    return a->streams[0].own && !a->cfg.no_probing && a->seen.family &&
+           tw_addr_eq_ip(addr, &a->seen) && take(a, 1);
+}
+
 /* --- plans ------------------------------------------------------------------------------------------- */
 
 static bool is_hard(uint8_t kind)

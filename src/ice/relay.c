@@ -17,8 +17,8 @@ static bool has_relay(const struct tw_ice *a, unsigned server, uint16_t comp)
     return false;
 }
 
-/* Short first waits, because a lost packet here delays the path of last resort: 2.5 s in all. */
-static const struct tw_stun_timing timing = { .rto = 150 * TW_MSEC, .rc = 4, .rm = 10,
+/* Short first waits, because a lost packet here delays the path of last resort: 6 s in all. */
+static const struct tw_stun_timing timing = { .rto = 150 * TW_MSEC, .rc = 6, .rm = 8,
                                               .stream_timeout = 8 * TW_SEC };
 
 static void allocate(struct tw_ice *a, uint16_t relay)

@@ -5,6 +5,7 @@
 static const tw_time BETTER_FOR = 2 * TW_SEC;  /* so long one must be better than the path */
 static const tw_time SETTLED = 5 * TW_SEC;     /* then what is not needed is forgotten */
 static const tw_time BAN = 30 * TW_SEC;
+static const tw_time FIRST_RETRY = TW_SEC, LAST_RETRY = 64 * TW_SEC;
 enum { REPORT_MIN = 20 };                      /* datagrams before a loss says something */
 
 bool ice_is_relayed(const struct tw_ice *a, const struct pair *p)
@@ -53,7 +54,7 @@ static tw_time cost(const struct tw_ice *a, const struct pair *p)
     tw_time c = p->rtt ? p->rtt : 100 * TW_MSEC;
     c += c * p->loss / 100; /* ten in a hundred lost: twice as long */
     if (ice_is_relayed(a, p))
-        c += 20 * TW_MSEC + c / 2;
+        c += 30 * TW_MSEC + c; /* it costs somebody, and sees who talks with whom */
     if (b->kind == BASE_CONN)
         c += 30 * TW_MSEC;
     if (p->silent)
@@ -229,8 +230,10 @@ void ice_select_lost(struct tw_ice *a, uint16_t comp)
         ice_note(a, TW_ICE_DISCONNECTED, comp, 0);
     a->connected = false;
     a->began = a->now;
-    for (uint16_t i = 0; i < a->target_n; i++)
-        a->targets[i].silent = 0;
+    for (uint16_t i = 0; i < a->target_n; i++) /* those that are the peer's start anew */
+        for (uint16_t r = 0; r < a->remote_n; r++)
+            if (a->remotes[r].proved && tw_addr_eq_ip(&a->remotes[r].addr, &a->targets[i].ip))
+                a->targets[i].silent = 0;
     for (uint16_t i = 0; i < a->pair_n; i++)
         if (a->pairs[i].comp == comp && a->pairs[i].state == PAIR_FAILED && !a->pairs[i].old)
             ice_pair_retry(a, &a->pairs[i]);
@@ -280,6 +283,36 @@ void tw_ice_feedback(struct tw_ice *a, tw_time now, unsigned stream, unsigned co
     const struct component *c = &a->comps[stream * a->cfg.components + component - 1];
     if (c->path != NONE)
         judge(a, &a->pairs[c->path], acked + lost, acked);
+}
+
+/* --- trying again ---------------------------------------------------------------------------------- */
+
+/* Chance may have taken all checks of a direct way, or something may have changed meanwhile. Where a
+ * relay has seen the peer, that is tried again, less and less often. */
+static void retry_direct(struct tw_ice *a, uint16_t comp)
+{
+    struct component *c = &a->comps[comp];
+    bool relayed = c->path != NONE && ice_is_relayed(a, &a->pairs[c->path]);
+    if (!relayed || !ice_stream_of(a, comp)->own || !a->seen.family || a->cfg.no_probing) {
+        c->retry_at = TW_NEVER;
+        c->retry_wait = 0;
+        return;
+    }
+    if (c->retry_at == TW_NEVER) {
+        c->retry_wait = FIRST_RETRY;
+        c->retry_at = a->now + c->retry_wait;
+    }
+    if (a->now < c->retry_at)
+        return;
+    c->retry_wait = 2 * c->retry_wait < LAST_RETRY ? 2 * c->retry_wait : LAST_RETRY;
+    c->retry_at = a->now + c->retry_wait;
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        struct pair *p = &a->pairs[i];
+        if (p->comp == comp && p->state == PAIR_FAILED && a->bases[p->base].kind == BASE_UDP &&
+            tw_addr_eq_ip(&a->remotes[p->remote].addr, &a->seen))
+            ice_pair_retry(a, p);
+    }
+    ice_check_tick(a);
 }
 
 /* --- time -------------------------------------------------------------------------------------------- */
@@ -336,6 +369,7 @@ void ice_select_tick(struct tw_ice *a)
         expire(a, &a->pairs[i]);
     for (uint16_t c = 0; c < a->comp_n; c++) {
         choose(a, c);
+        retry_direct(a, c);
         if (is_settled(a, c) && has_excess(a, c)) {
             keep_spares(a, c);
             ice_pairs_trim(a, c);
@@ -364,6 +398,7 @@ tw_time ice_select_deadline(const struct tw_ice *a)
         if (c->path == NONE)
             continue;
         const struct pair *p = &a->pairs[c->path];
+        at = tw_time_min(at, c->retry_at);
         if (a->controlling && !p->nominated && !p->use_candidate && !p->old)
             at = tw_time_min(at, nominate_at(a, c));
         if (c->better_since != TW_NEVER && !follows_peer(a, c))

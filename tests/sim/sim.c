@@ -82,6 +82,8 @@ struct sim {
     size_t queue_n, queue_cap;
     sim_watch *watch;
     void *watch_ctx;
+    sim_fault *fault;
+    void *fault_ctx;
     struct sim_host hosts[MAX_HOSTS];
     unsigned host_n;
     struct sim_nat *nats[MAX_NATS];
@@ -213,6 +215,12 @@ void sim_host_move(struct sim_host *h, struct tw_addr ip, struct sim_nat *nat)
 void sim_host_sleep(struct sim_host *h, tw_time until)
 {
     h->asleep_until = until;
+}
+
+void sim_set_fault(struct sim *s, sim_fault *fault, void *ctx)
+{
+    s->fault = fault;
+    s->fault_ctx = ctx;
 }
 
 void sim_set_watch(struct sim *s, sim_watch *watch, void *ctx)
@@ -714,7 +722,10 @@ static void send_piece(struct sim_host *h, const struct tw_datagram *d, const st
     h->sim->counts.sent++;
     if (h->sim->watch)
         h->sim->watch(h->sim->watch_ctx, h->sim->now, h, &p->src, &p->dst, tw_bytes(bytes, n));
-    if (too_big(p, &h->link))
+    if (h->sim->fault && h->sim->fault(h->sim->fault_ctx, &p->src, &p->dst, tw_bytes(bytes, n))) {
+        h->sim->counts.lost++;
+        free(p);
+    } else if (too_big(p, &h->link))
         refuse_size(p, &h->link);
     else
         cross(h->sim, &h->link, &h->busy_out, &h->bad_out, p);

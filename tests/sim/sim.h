@@ -84,6 +84,11 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d);
 /* When to call wake next; TW_NEVER: not. */
 void sim_set_deadline(struct sim_host *h, tw_time at);
 
+/* A fault of the network: true for a datagram that vanishes as it leaves its host. */
+typedef bool sim_fault(void *ctx, const struct tw_addr *src, const struct tw_addr *dst,
+                       struct tw_bytes data);
+void sim_set_fault(struct sim *s, sim_fault *fault, void *ctx);
+
 /* Called with every datagram that leaves a host, before anything happens to it. */
 typedef void sim_watch(void *ctx, tw_time now, const struct sim_host *from,
                        const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data);

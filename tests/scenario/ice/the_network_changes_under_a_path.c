@@ -1,0 +1,166 @@
+/* Addresses come and go, NATs forget, hosts sleep: data flows again soon after, over a new path where the
+ * old one is gone, without one where a second one was there before. */
+#include <sodium.h>
+
+#include "../../sim/world.h"
+#include "../../test.h"
+
+static struct world w;
+
+static void begin(void)
+{
+    struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
+    struct world_options o = { .a = home, .b = home, .seed = 11 };
+    world_begin(&w, &o);
+    assert_true(world_connect(&w, &o).direct);
+    w.a.echo = w.b.echo = false;
+}
+
+static void run(tw_time span)
+{
+    sim_run(w.sim, sim_now(w.sim) + span, NULL);
+}
+
+/* How long until data of a's comes to b again, trying every 20 ms. */
+static tw_time silence(tw_time limit)
+{
+    tw_time start = sim_now(w.sim);
+    uint64_t before = w.b.data_n;
+    while (w.b.data_n == before && sim_now(w.sim) - start < limit) {
+        (void)!ice_node_send(&w.a, "x", 1);
+        run(20 * TW_MSEC);
+    }
+    return sim_now(w.sim) - start;
+}
+
+/* Wi-Fi to Wi-Fi: the old address is gone at once. */
+static void to_another_network(void **state)
+{
+    (void)state;
+    begin();
+    run(7 * TW_SEC);
+    struct sim_nat *other = sim_nat(w.sim, ip("198.51.150.1"), nat_kind_at(9), NULL);
+    sim_nat_set_link(other, (struct sim_link){ .delay = 20 * TW_MSEC });
+    sim_host_move(w.a.host, ip("10.9.9.9"), other);
+    w.a.interfaces[0].ip = ip("10.9.9.9");
+    ice_node_gather(&w.a);
+    tw_time gap = silence(20 * TW_SEC);
+    print_message("another network: data after %lld ms\n", (long long)(gap / TW_MSEC));
+    assert_true(gap <= 500 * TW_MSEC);
+    run(10 * TW_SEC);
+    assert_true(ice_node_is_direct(&w.a) && ice_node_is_direct(&w.b));
+    world_end(&w);
+}
+
+/* A second address comes, later the first one goes: make before break. */
+static void a_second_way_is_there_before(void **state)
+{
+    (void)state;
+    begin();
+    run(7 * TW_SEC);
+    struct tw_addr second = ip("192.168.1.77"); /* of the same network here: another cable */
+    sim_host_add_ip(w.a.host, second);
+    w.a.interfaces[1] = (struct tw_ice_interface){ .name = "eth1", .ip = second };
+    w.a.interface_n = 2;
+    ice_node_gather(&w.a);
+    run(2 * TW_SEC);
+    assert_int_equal(w.a.disconnects, 0);
+    w.a.interfaces[0] = w.a.interfaces[1];
+    w.a.interface_n = 1;
+    sim_host_move(w.a.host, second, w.nat_a);
+    ice_node_gather(&w.a);
+    tw_time gap = silence(20 * TW_SEC);
+    print_message("a second way: data after %lld ms, %u interruptions\n", (long long)(gap / TW_MSEC),
+                  w.a.disconnects);
+    assert_true(gap <= 80 * TW_MSEC);
+    assert_int_equal(w.a.disconnects, 0);
+    world_end(&w);
+}
+
+static void a_nat_forgets(void **state)
+{
+    (void)state;
+    begin();
+    run(7 * TW_SEC);
+    sim_nat_reboot(w.nat_b);
+    tw_time gap = silence(60 * TW_SEC);
+    print_message("NAT reboot: data after %lld ms\n", (long long)(gap / TW_MSEC));
+    assert_true(gap <= 10 * TW_SEC);
+    world_end(&w);
+}
+
+static void a_host_sleeps(void **state)
+{
+    (void)state;
+    begin();
+    run(7 * TW_SEC);
+    sim_host_sleep(w.b.host, sim_now(w.sim) + 600 * TW_SEC);
+    run(590 * TW_SEC);
+    assert_false(w.a.connected);
+    run(11 * TW_SEC);
+    tw_time gap = silence(60 * TW_SEC);
+    print_message("after ten minutes asleep: data after %lld ms\n", (long long)(gap / TW_MSEC));
+    assert_true(gap <= 20 * TW_SEC);
+    world_end(&w);
+}
+
+/* Checks go through, data does not: such a path loses its place. */
+static bool no_data(void *ctx, const struct tw_addr *src, const struct tw_addr *dst,
+                    struct tw_bytes data)
+{
+    const struct tw_addr *relay = ctx;
+    return !tw_addr_eq_ip(dst, relay) && !tw_addr_eq_ip(src, relay) && !tw_stun_is(data.p, data.n);
+}
+
+static void a_path_carries_no_data(void **state)
+{
+    (void)state;
+    begin();
+    struct tw_addr relay = relay_node_addr(&w.relay);
+    run(TW_SEC);
+    sim_set_fault(w.sim, no_data, &relay);
+    tw_time gap = silence(60 * TW_SEC);
+    print_message("a path that carries no data: data after %lld ms\n", (long long)(gap / TW_MSEC));
+    assert_true(gap <= 15 * TW_SEC);
+    assert_false(ice_node_is_direct(&w.a));
+    world_end(&w);
+}
+
+static void a_restart_interrupts_nothing(void **state)
+{
+    (void)state;
+    begin();
+    run(7 * TW_SEC);
+    assert_ok(tw_ice_restart(w.a.ice, sim_now(w.sim)));
+    assert_ok(tw_ice_restart(w.b.ice, sim_now(w.sim)));
+    ice_node_pump(&w.a);
+    ice_node_pump(&w.b);
+    for (int i = 0; i < 20; i++) /* nothing is known of the peer's new credentials yet */
+        assert_int_equal(silence(TW_SEC) <= 60 * TW_MSEC, 1);
+    ice_node_tell(&w.a);
+    ice_node_tell(&w.b);
+    sim_run(w.sim, sim_now(w.sim) + 60 * TW_MSEC, NULL); /* what is on its way */
+    uint64_t before = w.b.data_n;
+    for (int i = 0; i < 100; i++) {
+        assert_ok(ice_node_send(&w.a, "x", 1));
+        run(20 * TW_MSEC);
+    }
+    run(TW_SEC);
+    assert_int_equal(w.b.data_n - before, 100);
+    assert_int_equal(w.a.disconnects + w.b.disconnects, 0);
+    run(60 * TW_SEC);
+    assert_true(w.a.connected && w.b.connected && ice_node_is_direct(&w.a));
+    world_end(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
+        cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_host_sleeps),
+        cmocka_unit_test(a_path_carries_no_data), cmocka_unit_test(a_restart_interrupts_nothing),
+    };
+    if (sodium_init() < 0)
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
