@@ -221,7 +221,7 @@ bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_m
             q = &a->queries[i];
     if (!q)
         return false;
-    tw_time first = q->txn.first;
+    tw_time first = q->txn.first + (q - a->queries); /* of one moment: in the order they left */
     q->rtt = a->now - q->txn.first;
     q->done = true;
     q->want_tx = q->failed = false;

@@ -1,13 +1,17 @@
 /* icesim: connects peers in the simulated network by the thousand and prints what came of it.
  *
  *   icesim sweep [RUNS]                   every kind of NAT with every other, RUNS times each (1)
+ *   icesim population [PAIRS] [JOBS]      peers drawn from the networks there are (100,000; 2 processes)
  *   icesim one NAT NAT [SEED]             one of them, told in detail; NAT as the sweep names it */
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "world.h"
+#include "population.h"
 
 static const struct sim_link link20 = { .delay = 20 * TW_MSEC };
 
@@ -74,6 +78,92 @@ static int sweep(unsigned runs)
     return unconnected || missed ? 1 : 0;
 }
 
+/* --- population --------------------------------------------------------------------------------- */
+
+struct tally {
+    uint64_t pairs, connected, direct, oracle, oracle_direct, packets, probes, hist[200];
+};
+
+static void one_pair(struct tally *t, uint64_t i)
+{
+    struct world_options o = { .a = population_draw(3 * i), .b = population_draw(7 * i + 1000003),
+                               .seed = i + 1 };
+    struct outcome r = world_run(&o);
+    bool theory = theory_allows(&o.a, &o.b);
+    t->pairs++;
+    t->connected += r.connected;
+    t->direct += r.direct;
+    t->oracle += theory;
+    t->oracle_direct += theory && r.direct;
+    t->packets += r.packets;
+    t->probes += r.probes;
+    if (r.connected)
+        t->hist[r.usable / (10 * TW_MSEC) < 200 ? r.usable / (10 * TW_MSEC) : 199]++;
+}
+
+/* Wilson's interval, 95 of 100. */
+static void share(const char *what, uint64_t k, uint64_t n)
+{
+    double p = (double)k / (double)n, z = 1.96, d = 1 + z * z / (double)n;
+    double mid = (p + z * z / (2 * (double)n)) / d;
+    double half = z * sqrt(p * (1 - p) / (double)n + z * z / (4.0 * (double)n * (double)n)) / d;
+    printf("%-46s %8.4f %% (%.4f to %.4f)\n", what, 100 * p, 100 * (mid - half), 100 * (mid + half));
+}
+
+static double hist_ms(const struct tally *t, double part)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < 200; i++) {
+        sum += t->hist[i];
+        if ((double)sum >= part * (double)t->connected)
+            return 10.0 * i + 5;
+    }
+    return 2000;
+}
+
+static int population(uint64_t pairs, unsigned jobs)
+{
+    struct tally sum = { 0 };
+    int pipes[64][2];
+    if (jobs < 1 || jobs > 64)
+        jobs = 2;
+    for (unsigned j = 0; j < jobs; j++) {
+        if (pipe(pipes[j]))
+            return 1;
+        if (fork() == 0) {
+            struct tally t = { 0 };
+            for (uint64_t i = j; i < pairs; i += jobs) {
+                one_pair(&t, i);
+                if (j == 0 && i % (pairs / 20 * jobs + jobs) == 0)
+                    fprintf(stderr, "%llu of %llu pairs\n", (unsigned long long)i,
+                            (unsigned long long)pairs);
+            }
+            _exit(write(pipes[j][1], &t, sizeof(t)) == (ssize_t)sizeof(t) ? 0 : 1);
+        }
+    }
+    for (unsigned j = 0; j < jobs; j++) {
+        struct tally t;
+        if (read(pipes[j][0], &t, sizeof(t)) != (ssize_t)sizeof(t))
+            return 1;
+        uint64_t *to = (uint64_t *)&sum;
+        const uint64_t *from = (const uint64_t *)&t;
+        for (size_t i = 0; i < sizeof(t) / sizeof(*to); i++)
+            to[i] += from[i];
+        wait(NULL);
+    }
+    share("connected", sum.connected, sum.pairs);
+    share("connected directly", sum.direct, sum.pairs);
+    share("relayed", sum.connected - sum.direct, sum.pairs);
+    share("what an all-knowing one connects directly", sum.oracle, sum.pairs);
+    share("of that, connected directly", sum.oracle_direct, sum.oracle);
+    printf("usable after %.0f ms (median), %.0f ms (99 of 100); packets a pair %.0f, of them probes %.0f\n",
+           hist_ms(&sum, 0.5), hist_ms(&sum, 0.99), (double)sum.packets / (double)sum.pairs,
+           (double)sum.probes / (double)sum.pairs);
+    puts("published by others, on their own mixes: DCUtR 70 % +- 7.1 of 4.4 million attempts (arXiv\n"
+         "2510.27500); Tailscale \"> 90 %\"; iroh \"roughly 9 of 10 network configurations\"");
+    return sum.connected == sum.pairs ? 0 : 1;
+}
+
 static bool find_kind(const char *text, struct sim_nat_kind *ret)
 {
     char name[32];
@@ -128,8 +218,11 @@ int main(int argc, char **argv)
         return 1;
     if (argc >= 2 && !strcmp(argv[1], "sweep"))
         return sweep(argc > 2 ? (unsigned)atoi(argv[2]) : 1);
+    if (argc >= 2 && !strcmp(argv[1], "population"))
+        return population(argc > 2 ? strtoull(argv[2], NULL, 10) : 100000,
+                          argc > 3 ? (unsigned)atoi(argv[3]) : 2);
     if (argc >= 4 && !strcmp(argv[1], "one"))
         return one(argv[2], argv[3], argc > 4 ? strtoull(argv[4], NULL, 10) : 1);
-    fprintf(stderr, "usage: icesim sweep [RUNS] | one NAT NAT [SEED]\n");
+    fprintf(stderr, "usage: icesim sweep [RUNS] | population [PAIRS] [JOBS] | one NAT NAT [SEED]\n");
     return 2;
 }

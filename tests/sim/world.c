@@ -31,7 +31,7 @@ const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32])
  * the one any server saw. */
 static bool is_easy(const struct place *p)
 {
-    if (p->natted && p->nat.mapping != SIM_INDEPENDENT)
+    if (p->natted && !p->nat.firewall && p->nat.mapping != SIM_INDEPENDENT)
         return false;
     return !p->carrier || p->outer.mapping == SIM_INDEPENDENT;
 }
@@ -39,6 +39,14 @@ static bool is_easy(const struct place *p)
 static const struct sim_nat_kind *hard_one(const struct place *p)
 {
     return p->carrier && p->outer.mapping != SIM_INDEPENDENT ? &p->outer : &p->nat;
+}
+
+/* A port is drawn by lot by any NAT on the way that gives each mapping another one. One behind the hard
+ * one does no harm: what counts does so whatever comes. */
+static bool is_lottery(const struct place *p)
+{
+    return hard_one(p)->ports == SIM_PORTS_RANDOM ||
+           (p->carrier && hard_one(p) == &p->nat && p->outer.ports == SIM_PORTS_RANDOM);
 }
 
 /* Two easy ones punch holes. An easy and a hard one: the hard one's port is foretold, or hit by chance
@@ -52,7 +60,7 @@ bool theory_allows(const struct place *a, const struct place *b)
     if (is_easy(a) || is_easy(b))
         return true;
     const struct sim_nat_kind *x = hard_one(a), *y = hard_one(b);
-    if (x->ports != SIM_PORTS_RANDOM && y->ports != SIM_PORTS_RANDOM)
+    if (!is_lottery(a) && !is_lottery(b))
         return true;
     if (x->mapping == SIM_ADDRESS_AND_PORT && y->mapping == SIM_ADDRESS_AND_PORT)
         return false;
@@ -90,7 +98,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                                            : NULL;
         nat = sim_nat(w->sim, outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->nat,
                       outer);
-        ip = at(192, 168, who, 5);
+        if (!p->nat.firewall)
+            ip = at(192, 168, who, 5);
         sim_nat_set_link(outer ? outer : nat, p->link);
     }
     struct sim_link link = p->natted ? (struct sim_link){ .delay = TW_MSEC / 2 } : p->link;
