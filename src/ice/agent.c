@@ -235,9 +235,10 @@ bool ice_is_stream(const struct base *b)
 uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
                       const struct tw_addr *local)
 {
+    struct tw_addr at = *local; /* it may be another base's */
     if (!ICE_GROW(a, bases, base, MAX_BASES))
         return NONE;
-    a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = *local, .comp = comp,
+    a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
                                          .relay = NONE, .kind = (uint8_t)kind,
                                          .state = BASE_OPENING, .keep_at = TW_NEVER };
     return a->base_n++;
