@@ -46,7 +46,8 @@ static struct {
     size_t sdp_n;
     uv_timer_t timer;       /* of --timeout, later of pings */
     uv_signal_t interrupt, terminate;
-    tw_time began, connected_after;
+    tw_time began, connected_after, first_byte_after;
+    bool own;               /* the peer is of our kind */
     unsigned sent, echoed;
     tw_time *rtts;
     int status;
@@ -165,10 +166,11 @@ static void report_pings(void)
     qsort(c.rtts, c.echoed, sizeof(*c.rtts), by_time);
     double median = c.echoed ? (double)c.rtts[c.echoed / 2] / 1e6 : 0;
     if (opt.json)
-        printf("{\"event\":\"pings\",\"sent\":%u,\"echoed\":%u,\"rtt_ms\":%.3f}\n", c.sent, c.echoed,
-               median);
+        printf("{\"event\":\"pings\",\"sent\":%u,\"echoed\":%u,\"rtt_ms\":%.3f,\"first_after_ms\":%.3f}\n",
+               c.sent, c.echoed, median, (double)c.first_byte_after / 1e6);
     else
-        fprintf(stderr, "%u of %u pings came back, median %.1f ms\n", c.echoed, c.sent, median);
+        fprintf(stderr, "%u of %u pings came back, median %.1f ms, the first %.1f ms after the peer's description\n",
+                c.echoed, c.sent, median, (double)c.first_byte_after / 1e6);
     fflush(stdout);
     finish(c.echoed ? EXIT_OK : EXIT_FAILED);
 }
@@ -200,6 +202,8 @@ static bool is_echo(struct tw_bytes data)
     text[data.n] = 0;
     if (sscanf(text, "ping %u %lld", &n, &at) != 2 || c.echoed >= opt.pings)
         return false;
+    if (!c.echoed)
+        c.first_byte_after = tw_rt_now() - c.began;
     c.rtts[c.echoed++] = tw_rt_now() - at;
     if (c.echoed == opt.pings)
         report_pings();
@@ -240,7 +244,7 @@ static void on_connected(void)
     fflush(stdout);
     uv_timer_stop(&c.timer);
     if (opt.pings)
-        uv_timer_start(&c.timer, on_ping, FIRST_PING_MS, 0);
+        uv_timer_start(&c.timer, on_ping, c.own ? 0 : FIRST_PING_MS, 0);
     read_lines();
 }
 
@@ -301,6 +305,7 @@ static void take_sdp(const char *text)
     }
     if (!c.heard)
         c.began = tw_rt_now();
+    c.own = c.own || strstr(text, "thalweg");
     c.heard = true;
 }
 

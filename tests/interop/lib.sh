@@ -18,8 +18,8 @@ cleanup() {
         wait "$p" 2>/dev/null
     done
     kill $killer 2>/dev/null
-    if grep -lE 'ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$WORK"/* 2>/dev/null; then
-        grep -hE -A 20 'Sanitizer|runtime error:' "$WORK"/* | head -60
+    if grep -D skip -lE 'ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$WORK"/* 2>/dev/null; then
+        grep -D skip -hE -A 20 'Sanitizer|runtime error:' "$WORK"/* | head -60
         rm -rf "$WORK"
         echo "FAILED: a sanitizer found something"
         exit 1

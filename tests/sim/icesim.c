@@ -166,14 +166,9 @@ static int population(uint64_t pairs, unsigned jobs)
 
 static bool find_kind(const char *text, struct sim_nat_kind *ret)
 {
-    char name[32];
-    for (unsigned i = 0; i < NAT_KIND_COUNT; i++) {
-        *ret = nat_kind_at(i);
-        if (!strcmp(text, nat_kind_name(ret, name)))
-            return true;
-    }
-    fprintf(stderr, "icesim: there is no NAT \"%s\"; such as I/AP/keep\n", text);
-    return false;
+    if (!nat_kind_find(text, ret))
+        fprintf(stderr, "icesim: there is no NAT \"%s\"; such as I/AP/keep\n", text);
+    return nat_kind_find(text, ret);
 }
 
 static void watch(void *ctx, tw_time now, const struct sim_host *from, const struct tw_addr *src,

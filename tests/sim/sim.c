@@ -54,6 +54,7 @@ struct sim_host {
     sim_error *error;
     sim_wake *wake;
     tw_time deadline;
+    bool raw;
     tw_time asleep_until, bad_out, bad_in; /* bad: the link loses everything until then */
     uint16_t next_port;
     struct sock *socks;
@@ -685,7 +686,7 @@ static void deliver(struct sim *s, struct packet *p)
         free(p);
         return;
     }
-    if (!sock || !h->receive) {
+    if ((!sock && !h->raw) || !h->receive) {
         s->counts.refused++;
         report_error(p, p->src.family == TW_FAMILY_V4 ? 3 : 1,
                      p->src.family == TW_FAMILY_V4 ? 3 : 4, 0);
@@ -696,7 +697,7 @@ static void deliver(struct sim *s, struct packet *p)
     assert(bytes);
     memcpy(bytes, p->bytes, p->n);
     struct tw_bytes b = tw_bytes(bytes, p->n);
-    struct tw_datagram d = { .sock = sock->id, .tos = p->tos, .ttl = p->ttl, .src = p->src,
+    struct tw_datagram d = { .sock = sock ? sock->id : 0, .tos = p->tos, .ttl = p->ttl, .src = p->src,
                              .dst = p->dst, .iov = &b, .iov_n = 1 };
     s->counts.delivered++;
     free(p);
@@ -704,7 +705,7 @@ static void deliver(struct sim *s, struct packet *p)
     free(bytes);
 }
 
-static void send_piece(struct sim_host *h, const struct tw_datagram *d, const struct sock *sock,
+static void send_piece(struct sim_host *h, const struct tw_datagram *d, const struct tw_addr *src,
                        const uint8_t *bytes, size_t n)
 {
     struct packet *p = calloc(1, sizeof(*p) + n);
@@ -712,7 +713,7 @@ static void send_piece(struct sim_host *h, const struct tw_datagram *d, const st
     p->from = h;
     p->place = h->nat;
     p->from_sock = d->sock;
-    p->src = sock->local;
+    p->src = *src;
     p->dst = p->sent_to = d->dst;
     p->tos = d->tos;
     p->ttl = (uint8_t)((d->ttl ? d->ttl : 64) - HOPS);
@@ -755,9 +756,27 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d)
     size_t step = d->segment ? d->segment : n, off = 0;
     do {
         size_t len = n - off < step ? n - off : step;
-        send_piece(h, d, sock, bytes + off, len);
+        send_piece(h, d, &sock->local, bytes + off, len);
         off += len;
     } while (off < n);
+}
+
+void sim_host_set_raw(struct sim_host *h)
+{
+    h->raw = true;
+}
+
+void sim_inject(struct sim_host *h, const struct tw_datagram *d)
+{
+    send_piece(h, d, &d->src, d->iov[0].p, d->iov[0].n);
+}
+
+tw_time sim_next(const struct sim *s)
+{
+    tw_time at = s->queue_n ? s->queue[0]->at : TW_NEVER;
+    for (unsigned i = 0; i < s->host_n; i++)
+        at = tw_time_min(at, s->hosts[i].deadline);
+    return at;
 }
 
 /* --- time --------------------------------------------------------------------------------- */

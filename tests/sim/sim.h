@@ -74,6 +74,13 @@ void sim_host_move(struct sim_host *h, struct tw_addr ip, struct sim_nat *nat);
 /* The host sleeps until then: nothing wakes it, what arrives is lost. */
 void sim_host_sleep(struct sim_host *h, tw_time until);
 
+/* The host takes whatever arrives at its addresses, sockets or not. */
+void sim_host_set_raw(struct sim_host *h);
+/* A datagram from a raw host: src is what it says there. The bytes are copied. */
+void sim_inject(struct sim_host *h, const struct tw_datagram *d);
+/* When something happens next; TW_NEVER: nothing does. */
+tw_time sim_next(const struct sim *s);
+
 /* Binds a socket; false when the port is taken. Port 0: any. Returns the address it has. */
 bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw_addr *ret_local);
 void sim_close(struct sim_host *h, uint32_t sock);

@@ -27,6 +27,17 @@ const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32])
     return buf;
 }
 
+bool nat_kind_find(const char *name, struct sim_nat_kind *ret)
+{
+    char buf[32];
+    for (unsigned i = 0; i < NAT_KIND_COUNT; i++) {
+        *ret = nat_kind_at(i);
+        if (!strcmp(name, nat_kind_name(ret, buf)))
+            return true;
+    }
+    return false;
+}
+
 /* One that maps all destinations alike is reached if the other knows to which port to send, and that is
  * the one any server saw. */
 static bool is_easy(const struct place *p)

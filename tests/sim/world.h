@@ -55,6 +55,7 @@ struct outcome world_run(const struct world_options *o);
 /* Every kind of NAT there is: 3 mappings x 3 filterings x 4 ways to pick a port. */
 enum { NAT_KIND_COUNT = 36 };
 struct sim_nat_kind nat_kind_at(unsigned i);
+bool nat_kind_find(const char *name, struct sim_nat_kind *ret);
 const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32]);
 
 /* Whether two peers behind such NATs can be connected directly by somebody who knows all about both

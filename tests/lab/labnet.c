@@ -1,0 +1,159 @@
+/* The simulated network between real kernels: datagrams of TUN devices go through its NATs and links, in
+ * real time. What nftables cannot do, every kind of NAT and delay, real sockets get so.
+ *
+ *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
+ *                                            host has; outside it is 198.51.1xx.1.
+ *
+ * Makes a TUN device for each name, says "ready", and runs until its input ends. IPv4 and UDP only. */
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../sim/world.h"
+
+enum { MAX_NODES = 8, IP_HEADER = 20, UDP_HEADER = 8, UDP = 17 };
+
+struct node {
+    int fd;
+    struct sim_host *host;
+};
+
+static struct node nodes[MAX_NODES];
+static int node_n;
+static struct sim *s;
+
+static tw_time now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
+}
+
+static uint16_t checksum(const uint8_t *p, size_t n)
+{
+    uint32_t sum = 0;
+    for (size_t i = 0; i + 1 < n; i += 2)
+        sum += tw_get_u16(p + i);
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
+{
+    const struct node *n = ctx;
+    uint8_t p[65536] = { 0x45 };
+    size_t len = d->iov[0].n, all = IP_HEADER + UDP_HEADER + len;
+    (void)at;
+    tw_put_u16(p + 2, (uint16_t)all);
+    p[6] = 0x40;
+    p[8] = d->ttl;
+    p[9] = UDP;
+    memcpy(p + 12, d->src.ip, 4);
+    memcpy(p + 16, d->dst.ip, 4);
+    tw_put_u16(p + 10, checksum(p, IP_HEADER));
+    tw_put_u16(p + IP_HEADER, d->src.port);
+    tw_put_u16(p + IP_HEADER + 2, d->dst.port);
+    tw_put_u16(p + IP_HEADER + 4, (uint16_t)(UDP_HEADER + len)); /* checksum 0: none */
+    memcpy(p + IP_HEADER + UDP_HEADER, d->iov[0].p, len);
+    if (write(n->fd, p, all) < 0)
+        perror("labnet: write");
+}
+
+static void from_kernel(const struct node *n)
+{
+    uint8_t p[65536];
+    ssize_t got;
+    while ((got = read(n->fd, p, sizeof(p))) > 0) {
+        size_t head = (p[0] & 15u) * 4;
+        bool fragment = tw_get_u16(p + 6) & 0x3fff;
+        if (p[0] >> 4 != 4 || p[9] != UDP || fragment || (size_t)got < head + UDP_HEADER)
+            continue;
+        struct tw_bytes data = tw_bytes(p + head + UDP_HEADER, (size_t)got - head - UDP_HEADER);
+        struct tw_datagram d = { .ttl = p[8], .tos = p[1], .iov = &data, .iov_n = 1,
+                                 .src = tw_addr_v4(p[12], p[13], p[14], p[15], tw_get_u16(p + head)),
+                                 .dst = tw_addr_v4(p[16], p[17], p[18], p[19],
+                                                   tw_get_u16(p + head + 2)) };
+        sim_inject(n->host, &d);
+    }
+}
+
+static bool add(char *text, tw_time delay)
+{
+    struct node *n = &nodes[node_n];
+    char *ip = strchr(text, '='), *kind = strchr(text, '@');
+    struct sim_nat *nat = NULL;
+    struct sim_nat_kind k;
+    struct tw_addr addr;
+    struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
+    struct sim_link link = { .delay = delay };
+    if (!ip || node_n == MAX_NODES)
+        return false;
+    *ip++ = 0;
+    if (kind) {
+        *kind++ = 0;
+        if (!nat_kind_find(kind, &k))
+            return false;
+        nat = sim_nat(s, tw_addr_v4(198, 51, (uint8_t)(101 + node_n), 1, 0), k, NULL);
+        sim_nat_set_link(nat, link);
+        link.delay = 0;
+    }
+    for (char *one = strtok(ip, ","); one; one = strtok(NULL, ",")) {
+        if (tw_addr_parse(one, 0, &addr))
+            return false;
+        if (n->host)
+            sim_host_add_ip(n->host, addr);
+        else
+            n->host = sim_host(s, addr, nat, link);
+    }
+    sim_host_set_raw(n->host);
+    sim_host_attach(n->host, n, from_network, NULL, NULL);
+    snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.15s", text);
+    n->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (n->fd < 0 || ioctl(n->fd, TUNSETIFF, &ifr)) {
+        perror("labnet: TUN");
+        return false;
+    }
+    node_n++;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    s = sim_new((uint64_t)now());
+    tw_time delay = argc > 1 ? (tw_time)atoi(argv[1]) * TW_MSEC : 0, offset = sim_now(s) - now();
+    for (int i = 2; i < argc; i++)
+        if (!add(argv[i], delay)) {
+            fprintf(stderr, "labnet: %s?\n", argv[i]);
+            return 2;
+        }
+    puts("ready");
+    fflush(stdout);
+    for (;;) {
+        struct pollfd fds[MAX_NODES + 1] = { { .fd = 0, .events = POLLIN } };
+        struct timespec wait = { .tv_sec = 3600 };
+        tw_time next = sim_next(s), at = now() + offset;
+        if (next != TW_NEVER) {
+            tw_time left = next > at ? next - at : 0;
+            wait = (struct timespec){ .tv_sec = left / TW_SEC, .tv_nsec = left % TW_SEC };
+        }
+        for (int i = 0; i < node_n; i++)
+            fds[i + 1] = (struct pollfd){ .fd = nodes[i].fd, .events = POLLIN };
+        ppoll(fds, (nfds_t)node_n + 1, &wait, NULL);
+        sim_run(s, now() + offset, NULL);
+        for (int i = 0; i < node_n; i++)
+            from_kernel(&nodes[i]);
+        char ignored[64];
+        if (fds[0].revents && read(0, ignored, sizeof(ignored)) <= 0)
+            break;
+    }
+    sim_free(s);
+    return 0;
+}
