@@ -1,6 +1,9 @@
 /* A libnice agent whose description goes to standard output and whose peer's comes from standard
  * input, both as SDP attributes up to an empty line. Sends back all that comes. usage: libnice_peer
- * controlling|controlled udp|tcp|both [RELAY-IP PORT]: with a relay, and no other candidates */
+ * controlling|controlled udp|tcp|both [RELAY-IP PORT]: with a relay, and no other candidates.
+ *
+ * With SERVER=IP in the environment that is a STUN server and a relay besides; with PING=1 it sends instead
+ * of sending back, and says after which time the first answer came. */
 #include <nice/agent.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,10 +14,25 @@ static GMainLoop *loop;
 static NiceAgent *agent;
 static guint stream;
 
+static bool ping;
+static gint64 began;
+
 static void on_receive(NiceAgent *a, guint s, guint component, guint len, gchar *buf, gpointer data)
 {
     (void)data;
-    nice_agent_send(a, s, component, len, buf);
+    if (ping) {
+        fprintf(stderr, "first after %.1f ms\n", (double)(g_get_monotonic_time() - began) / 1000);
+        g_main_loop_quit(loop);
+    } else {
+        nice_agent_send(a, s, component, len, buf);
+    }
+}
+
+static gboolean on_ping(gpointer data)
+{
+    (void)data;
+    nice_agent_send(agent, stream, 1, 4, "ping");
+    return TRUE;
 }
 
 static void read_peer(void)
@@ -37,6 +55,7 @@ static void read_peer(void)
         fprintf(stderr, "no description of a peer\n");
         exit(1);
     }
+    began = g_get_monotonic_time();
     nice_agent_set_remote_credentials(agent, stream, ufrag, pwd);
     nice_agent_set_remote_candidates(agent, stream, 1, candidates);
     g_free(ufrag);
@@ -70,6 +89,10 @@ static void on_state(NiceAgent *a, guint s, guint component, guint state, gpoint
     fprintf(stderr, "libnice: %s\n", nice_component_state_to_string(state));
     if (state == NICE_COMPONENT_STATE_FAILED)
         g_main_loop_quit(loop);
+    if (state == NICE_COMPONENT_STATE_CONNECTED && ping) {
+        on_ping(NULL);
+        g_timeout_add(5, on_ping, NULL);
+    }
 }
 
 static gboolean on_timeout(gpointer data)
@@ -93,6 +116,13 @@ int main(int argc, char **argv)
     if (argc > 4)
         nice_agent_set_relay_info(agent, stream, 1, argv[3], (guint)atoi(argv[4]), "user", "pass",
                                   NICE_RELAY_TYPE_TURN_UDP);
+    const char *server = getenv("SERVER");
+    ping = getenv("PING") != NULL;
+    if (server) {
+        g_object_set(agent, "stun-server", server, "stun-server-port", 3478, NULL);
+        nice_agent_set_relay_info(agent, stream, 1, server, 3478, "user", "pass",
+                                  NICE_RELAY_TYPE_TURN_UDP);
+    }
     g_signal_connect(agent, "candidate-gathering-done", G_CALLBACK(on_gathered), NULL);
     g_signal_connect(agent, "component-state-changed", G_CALLBACK(on_state), NULL);
     nice_agent_attach_recv(agent, stream, 1, g_main_loop_get_context(loop), on_receive, NULL);

@@ -1,0 +1,50 @@
+#!/bin/bash
+# How soon data flows: our agent, libnice and aioice, each with itself, through the same NATs, by turns. 20 ms
+# one way between the peers and between each and the server. Time from having the peer's description, with
+# everything gathered before, to the first byte that came back (one round trip, 40 ms, of it is the
+# echo's). usage: bench/ice.sh [RUNS]; BUILD names the build directory.
+HERE=$(dirname "$0")
+BUILD=${BUILD:-$HERE/../build}
+export BUILD
+. "$HERE/../tests/lab/labnet.sh"
+enter_lab "$@"
+. "$HERE/../tests/interop/lib.sh"
+RUNS=${1:-10}
+SERVER=203.0.114.1
+export SERVER
+ours="$BUILD/thalweg ice -s stun:$SERVER -s turn:$SERVER -u user -w pass"
+nice="$BUILD/tests/libnice_peer"
+aioice="/usr/bin/python3 $HERE/../tests/interop/aioice_peer.py"
+
+once() { # stack: prints milliseconds, or nothing
+    case $1 in
+    ours) lab_pair 25 "$ours --pings 1" "$ours --answer --echo" ;;
+    libnice) PING=1 lab_pair 25 "$nice controlling udp" "env -u PING $nice controlled udp" ;;
+    aioice) PING=1 lab_pair 25 "$aioice controlling" "env -u PING $aioice controlled" ;;
+    esac
+    sed -n 's/.*first after \([0-9.]*\) ms.*/\1/p; s/.*the first \([0-9.]*\) ms after.*/\1/p' "$WORK/a"
+}
+printf '%-28s %-10s %s\n' networks agent "median ms (lowest to highest, runs)"
+while read -r left right; do
+    lab_up 10 "$left" "$right"
+    for stack in ours libnice aioice; do
+        : >"$WORK/$stack"
+    done
+    for _ in $(seq "$RUNS"); do
+        for stack in ours libnice aioice; do
+            once $stack >>"$WORK/$stack"
+        done
+    done
+    for stack in ours libnice aioice; do
+        sort -n "$WORK/$stack" | awk -v n="$left $right" -v s=$stack -v runs="$RUNS" '{ t[NR] = $1 }
+            END { if (!NR) printf "%-28s %-10s never connected\n", n, s
+                  else printf "%-28s %-10s %6.0f (%.0f to %.0f, %d of %d)\n", n, s, t[int((NR + 1) / 2)], t[1], t[NR], NR, runs }'
+    done
+    lab_down
+done <<'PAIRS'
+- I/AP/keep
+I/AP/keep I/AP/keep
+I/A/random AP/AP/random
+I/AP/keep AP/AP/random
+AP/AP/random AP/AP/random
+PAIRS
