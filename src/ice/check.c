@@ -371,12 +371,6 @@ static void nominated_by_peer(struct tw_ice *a, uint16_t i, const struct tw_stun
     p->nomination = 0;
     tw_stun_get_u32(m, TW_STUN_A_NOMINATION, &p->nomination);
     p->nominate = true;
-    if (a->cfg.lite && !p->valid) {
-        p->valid = true;
-        p->state = PAIR_SUCCEEDED;
-        p->valid_until = a->now + CONSENT_LIFE;
-        a->remotes[p->remote].answered = true;
-    }
     if (p->valid)
         ice_select_nominated(a, i);
 }
@@ -391,6 +385,18 @@ static bool too_many_faces(const struct tw_ice *a, uint16_t comp, const struct t
         n += a->remotes[i].comp == comp && a->remotes[i].type == TW_ICE_PRFLX &&
              !a->remotes[i].answered && tw_addr_eq_ip(&a->remotes[i].addr, src);
     return n >= FACES && !(a->probe && tw_addr_eq_ip(&a->seen, src));
+}
+
+/* A lite agent checks nothing (RFC 8445 §2.5): what the peer checks is good, as long as it does. */
+static void checked_by_peer(struct tw_ice *a, uint16_t i)
+{
+    struct pair *p = &a->pairs[i];
+    p->valid = true;
+    p->state = PAIR_SUCCEEDED;
+    p->valid_until = a->now + CONSENT_LIFE;
+    p->last_answer = a->now;
+    a->remotes[p->remote].answered = true;
+    ice_select_valid(a, i);
 }
 
 static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src,
@@ -439,10 +445,8 @@ static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src
         return 0;
     if (a->mux)
         ice_mux_claim(a->mux, a, &a->bases[base].local, src);
-    if (a->cfg.lite && a->pairs[i].valid) { /* RFC 7675 §5.1 is the full agent's; ours is that it asks */
-        a->pairs[i].valid_until = a->now + CONSENT_LIFE;
-        a->pairs[i].last_answer = a->now;
-    }
+    if (a->cfg.lite)
+        checked_by_peer(a, i);
     if (tw_stun_has(m, TW_STUN_A_USE_CANDIDATE) && !a->controlling)
         nominated_by_peer(a, i, m);
     if (!a->cfg.lite)

@@ -95,8 +95,11 @@ static void explain_pair(const struct tw_ice *a, struct text *t, const struct pa
     say(t, "%s\n", is_path ? "; this is the path" : "");
 }
 
-static bool has_udp_answer(const struct tw_ice *a)
+static bool was_answered(const struct tw_ice *a)
 {
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].ready || a->relays[i].code)
+            return true;
     for (uint16_t i = 0; i < a->query_n; i++)
         if (a->queries[i].done && !a->queries[i].failed)
             return true;
@@ -118,7 +121,7 @@ static void advise(const struct tw_ice *a, struct text *t)
         say(t, "no TURN server is configured: with one, peers behind hard NATs and firewalls are reached\n");
     else if (!relay)
         say(t, "no TURN server can be used: where no direct way exists, nothing is left\n");
-    if (a->server_n && !has_udp_answer(a) && !relay)
+    if (a->server_n && !was_answered(a))
         say(t, "nothing was heard from any server: is this machine online, and is UDP let through?\n");
 }
 

@@ -190,7 +190,7 @@ static void choose(struct tw_ice *a, uint16_t comp)
     struct component *c = &a->comps[comp];
     bool by_cost = may_change(a, comp);
     uint16_t i = best(a, comp, by_cost);
-    if (i == NONE || a->cfg.lite || follows_peer(a, c))
+    if (i == NONE || (a->cfg.lite && c->path != NONE) || follows_peer(a, c))
         return;
     if (c->path == NONE) {
         take(a, comp, i);

@@ -17,7 +17,7 @@ struct ice_sock {
     struct ice_sock *next;
     struct tw_rt_ice *owner;
     uint32_t id;
-    enum { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_TURN_LINK } kind;
+    enum sock_kind { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_TURN_LINK } kind;
     bool closing;
     int fd;                /* of SOCK_LISTEN */
     struct tw_addr local;
@@ -34,7 +34,7 @@ static struct ice_sock *find(struct tw_rt_ice *r, uint32_t id)
     return NULL;
 }
 
-static struct ice_sock *add(struct tw_rt_ice *r, uint32_t id, int kind)
+static struct ice_sock *add(struct tw_rt_ice *r, uint32_t id, enum sock_kind kind)
 {
     struct ice_sock *s = calloc(1, sizeof(*s));
     if (!s)
@@ -160,6 +160,8 @@ static size_t on_link_data(struct tw_rt_link *l, struct tw_bytes in)
     struct tw_bytes payload;
     size_t used = 0, n;
     if (s->kind == SOCK_TURN_LINK) {
+        if (l->cfg.transport == TW_TRANSPORT_DTLS)
+            used = in.n; /* a datagram */
         while (used < in.n && !tw_stun_frame(in.p + used, in.n - used, &n) && n)
             used += n;
         if (used && !r->over)
