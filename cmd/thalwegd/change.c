@@ -1,11 +1,8 @@
 /* A configuration again and again: on SIGHUP, when the database or this machine's addresses change,
  * when a ban ends, when somebody sets the clock. */
 #include <errno.h>
-#include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "daemon.h"
 #include "helper.h"
@@ -14,8 +11,7 @@
 #include "systemd.h"
 
 enum {
-    TICK_MS = 2000,          /* how often the database, bans and the clock are looked at */
-    ADDRESSES_LATER_MS = 50, /* addresses come and go in groups */
+    TICK_MS = 2000, /* how often the database, bans and the clock are looked at */
 };
 
 static const tw_time MAX_DRIFT = 100 * TW_MSEC; /* of the clock, before the relay is told */
@@ -88,46 +84,19 @@ static void on_tick(uv_timer_t *t)
         atomic_fetch_add(&d.extra.reload_failures, 1);
 }
 
-static void on_addresses(uv_timer_t *t)
+static void on_addresses(void *user)
 {
-    (void)t;
+    (void)user;
     d.stale = !change_configure(d.options);
     if (d.stale)
         log_line(TW_ERROR, "cannot follow a change of this machine's addresses yet");
 }
 
-static void on_routes(uv_poll_t *p, int status, int events)
-{
-    uint8_t ignored[8192];
-    (void)status, (void)events;
-    int fd;
-    if (uv_fileno((uv_handle_t *)p, &fd))
-        return;
-    while (recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT) > 0) {
-    }
-    uv_timer_start(&d.addresses, on_addresses, ADDRESSES_LATER_MS, 0);
-}
-
-static void watch_addresses(void)
-{
-    struct sockaddr_nl nl = { .nl_family = AF_NETLINK,
-                              .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR };
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&nl, sizeof(nl))) {
-        log_line(TW_WARN, "changes of this machine's addresses are seen at SIGHUP only: %s",
-                 strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    uv_poll_init(d.loop, &d.routes, fd);
-    uv_poll_start(&d.routes, UV_READABLE, on_routes);
-}
-
 void change_watch(void)
 {
-    uv_timer_init(d.loop, &d.addresses);
     uv_timer_init(d.loop, &d.tick);
     uv_timer_start(&d.tick, on_tick, TICK_MS, TICK_MS);
-    watch_addresses();
+    if (tw_rt_watch_init(&d.addresses, d.loop, on_addresses, NULL))
+        log_line(TW_WARN, "changes of this machine's addresses are seen at SIGHUP only: %s",
+                 strerror(errno));
 }

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "metrics.h"
+#include "rt/interfaces.h"
 #include "rt/server.h"
 
 struct daemon {
@@ -18,8 +19,8 @@ struct daemon {
     struct metrics_extra extra;
     uv_loop_t *loop;
     uv_signal_t term, interrupt, hangup, upgrade;
-    uv_timer_t tick, drain, addresses;
-    uv_poll_t routes;
+    uv_timer_t tick, drain;
+    struct tw_rt_watch addresses; /* of this machine */
     tw_time drain_until; /* 0: not draining */
     bool stale;          /* a change of addresses has not been followed yet */
 
