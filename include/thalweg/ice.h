@@ -25,7 +25,7 @@ TW_C_BEGIN
 #define TW_ICE_CRED_MAX 256 /* characters in a ufrag or password (RFC 8839 §5.4) */
 #define TW_ICE_LINE_MAX 512 /* a candidate as text, with its NUL */
 
-/* X(name, text): RFC 8445 §5.1.1.1. */
+/* RFC 8445 §5.1.1.1. */
 enum tw_ice_type { TW_ICE_HOST, TW_ICE_SRFLX, TW_ICE_PRFLX, TW_ICE_RELAY };
 
 /* RFC 6544 §4.5: the kinds of TCP candidate. */

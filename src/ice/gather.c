@@ -121,7 +121,8 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     for (uint16_t b = 0; b < a->base_n; b++) {
         bool there = a->bases[b].kind == BASE_RELAY;
         for (size_t i = 0; i < n && !there; i++)
-            there = tw_addr_eq_ip(&a->bases[b].local, &list[i].ip) || !a->bases[b].local.family;
+            there = tw_addr_eq_ip(&a->bases[b].local, &list[i].ip) ||
+                    tw_addr_is_any(&a->bases[b].local); /* the kernel has not chosen yet */
         if (!there)
             ice_base_kill(a, b);
     }

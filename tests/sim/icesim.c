@@ -72,7 +72,7 @@ static int sweep(unsigned runs)
     }
     printf("%u runs: %u direct, %u not connected; of %u that could be direct %u were not; %u more were\n",
            total, direct, unconnected, allowed, missed, bonus);
-    printf("easy pairs: usable after a median of %.1f ms (a round trip is 80 ms); packets a run: %.0f\n",
+    printf("easy pairs: usable after a median of %.1f ms (a round trip is 82 ms); packets a run: %.0f\n",
            median_ms(easy, easy_n), (double)packets / total);
     free(easy);
     return unconnected || missed ? 1 : 0;
