@@ -504,6 +504,9 @@ int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned compone
     if (!err) {
         p->data_sent++;
         a->stats.data_sent++;
+        /* Nothing comes back: is the way still there? */
+        if (ice_stream_of(a, p->comp)->own && p->due == TW_NEVER && now - p->last_heard >= SILENCE)
+            p->check_at = now;
         /* It may have been idle: the next check comes as soon as a busy path's. */
         p->check_at = tw_time_min(p->check_at, p->last_answer + ice_keep_interval(a, p));
     }
@@ -523,8 +526,10 @@ void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, s
     uint16_t i = ice_pair_find(a, base, r, true);
     if (i == NONE)
         i = ice_pair_find(a, base, r, false);
-    if (i != NONE)
+    if (i != NONE) {
         a->pairs[i].data_received++;
+        a->pairs[i].last_heard = a->now;
+    }
     a->comps[comp].used = a->now;
     a->stats.data_received++;
     a->pieces[a->piece_n++] = (struct piece){ data, comp, tos };

@@ -208,6 +208,7 @@ static void transaction_over(struct tw_ice *a, struct pair *p)
 
 static void step(struct tw_ice *a, struct pair *p)
 {
+    enum { SILENT_AFTER = 3 }; /* transmissions of a check of a pair that worked */
     const struct dialect *d = ice_dialect(a, p->comp);
     const struct base *b = &a->bases[p->base];
     unsigned sends = b->kind == BASE_CONN ? 1 : b->kind == BASE_RELAY ? d->relay_sends : d->sends;
@@ -226,6 +227,10 @@ static void step(struct tw_ice *a, struct pair *p)
         wait = d->rto_max;
     p->sent++;
     p->want_tx = true;
+    if (p->valid && p->sent > SILENT_AFTER && !d->freeze && !p->silent) {
+        p->silent = true; /* another one carries the data until it answers again */
+        ice_select_valid(a, (uint16_t)(p - a->pairs));
+    }
     if (b->kind == BASE_CONN)
         p->due = a->now + 8 * TW_SEC;
     else
@@ -443,6 +448,10 @@ static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src
                             .received = i == NONE ? 0 : a->pairs[i].data_received });
     if (i == NONE)
         return 0;
+    a->pairs[i].last_heard = a->now;
+    /* Where the relay sees the peer now, it may be reached directly: its NAT may have moved it. */
+    if (via_relay && st->own && a->remotes[r].type == TW_ICE_PRFLX)
+        ice_pair_remote(a, r);
     if (a->mux)
         ice_mux_claim(a->mux, a, &a->bases[base].local, src);
     if (a->cfg.lite)
@@ -494,7 +503,7 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     p->want_tx = p->silent = false;
     p->valid = true;
     p->state = PAIR_SUCCEEDED;
-    p->last_answer = a->now;
+    p->last_answer = p->last_heard = a->now;
     a->remotes[p->remote].answered = a->remotes[p->remote].proved = true;
     p->check_at = a->now + ice_keep_interval(a, p);
     p->valid_until = p->last_answer + CONSENT_LIFE;

@@ -28,6 +28,7 @@ enum {
 
 /* RFC 8863 §3: how long connectivity is awaited patiently. */
 static const tw_time PATIENCE = 39500 * TW_MSEC;
+static const tw_time SILENCE = TW_SEC; /* of a path on which we send, before it is looked at */
 static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
 /* --- where packets leave from ----------------------------------------------------------------- */
@@ -98,7 +99,7 @@ struct pair {
     tw_time due;        /* next transmission, or the end of the transaction */
     tw_time first_sent, check_at; /* check_at: the next check of a valid pair */
     uint32_t sent_after[8];  /* each transmission, in us after the first */
-    tw_time valid_until, last_answer;
+    tw_time valid_until, last_answer, last_heard; /* heard: anything that proves the way here */
     tw_time rtt;        /* smoothed; 0: not known */
     tw_time banned_until; /* it answers checks but carries no data */
     uint8_t tid[TW_STUN_TID];

@@ -89,6 +89,33 @@ static void a_nat_forgets(void **state)
     world_end(&w);
 }
 
+/* Carriers' NATs end mappings after about a minute, used or not (facts: 48 to 75 s). */
+static void a_carrier_ends_mappings(void **state)
+{
+    (void)state;
+    for (int ports = SIM_PORTS_PRESERVED; ports <= SIM_PORTS_RANDOM; ports += SIM_PORTS_RANDOM) {
+        struct sim_nat_kind k = { .filtering = SIM_ADDRESS_AND_PORT, .ports = (enum sim_ports)ports,
+                                  .life = 60 * TW_SEC };
+        struct place mobile = { .natted = true, .nat = k, .link = { .delay = 20 * TW_MSEC } };
+        struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
+        struct world_options o = { .a = mobile, .b = home, .seed = 12 };
+        world_begin(&w, &o);
+        assert_true(world_connect(&w, &o).direct);
+        tw_time longest = 0, sum = 0;
+        for (int i = 0; i < 1500; i++) { /* five minutes */
+            tw_time gap = silence(30 * TW_SEC);
+            longest = gap > longest ? gap : longest;
+            sum += gap;
+            run(200 * TW_MSEC);
+        }
+        print_message("mappings of a minute, %s ports: longest silence %lld ms, average %lld ms\n",
+                      ports == SIM_PORTS_RANDOM ? "other" : "the same", (long long)(longest / TW_MSEC),
+                      (long long)(sum / 1500 / TW_MSEC));
+        assert_true(longest <= 15 * TW_SEC);
+        world_end(&w);
+    }
+}
+
 static void a_host_sleeps(void **state)
 {
     (void)state;
@@ -158,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
         cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_host_sleeps),
+        cmocka_unit_test(a_carrier_ends_mappings),
         cmocka_unit_test(a_path_carries_no_data), cmocka_unit_test(a_restart_interrupts_nothing),
     };
     if (sodium_init() < 0)
