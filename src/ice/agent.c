@@ -32,6 +32,13 @@ struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp)
     return &a->streams[comp / a->cfg.components];
 }
 
+struct component *ice_component(const struct tw_ice *a, unsigned stream, unsigned component)
+{
+    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components)
+        return NULL;
+    return &a->comps[stream * a->cfg.components + component - 1];
+}
+
 uint8_t ice_component_id(const struct tw_ice *a, uint16_t comp)
 {
     return (uint8_t)(comp % a->cfg.components + 1);
@@ -103,27 +110,27 @@ static int copy_text(char **to, const char *from)
     return from && !*to ? TW_ENOMEM : 0;
 }
 
-static int copy_server(struct server *to, const struct tw_ice_server *from)
+static int copy_server(struct tw_ice_server *to, const struct tw_ice_server *from)
 {
     char *text[4] = { NULL };
     const char *source[4] = { from->username, from->password, from->realm, from->nonce };
     int err = 0;
     for (int i = 0; i < 4 && !err; i++)
         err = copy_text(&text[i], source[i]);
-    to->s = *from;
-    to->s.username = text[0];
-    to->s.password = text[1];
-    to->s.realm = text[2];
-    to->s.nonce = text[3];
+    *to = *from;
+    to->username = text[0];
+    to->password = text[1];
+    to->realm = text[2];
+    to->nonce = text[3];
     return err;
 }
 
-static void free_server(struct server *s)
+static void free_server(struct tw_ice_server *s)
 {
-    free((char *)(uintptr_t)s->s.username);
-    free((char *)(uintptr_t)s->s.password);
-    free((char *)(uintptr_t)s->s.realm);
-    free((char *)(uintptr_t)s->s.nonce);
+    free((char *)(uintptr_t)s->username);
+    free((char *)(uintptr_t)s->password);
+    free((char *)(uintptr_t)s->realm);
+    free((char *)(uintptr_t)s->nonce);
 }
 
 static int copy_config(struct tw_ice *a, const struct tw_ice_config *cfg)
@@ -157,8 +164,7 @@ static int start(struct tw_ice *a)
         return TW_ENOMEM;
     for (uint16_t c = 0; c < a->comp_n; c++)
         a->comps[c] = (struct component){ .path = NONE, .better = NONE, .valid_since = TW_NEVER,
-                                          .better_since = TW_NEVER, .retry_at = TW_NEVER,
-                                          .interval = ice_dialect_own.keep_min };
+                                          .better_since = TW_NEVER, .retry_at = TW_NEVER };
     a->env.rng.fill(a->env.rng.ctx, &a->tiebreaker, sizeof(a->tiebreaker));
     a->env.rng.fill(a->env.rng.ctx, &a->seed, sizeof(a->seed));
     if (a->mux) {
@@ -392,7 +398,6 @@ static void forget_remote(struct tw_ice *a, unsigned stream)
     free_creds(&st->old_remote);
     st->old_remote = st->remote;
     st->remote = (struct creds){ 0 };
-    st->remote_end = false;
     for (uint16_t i = 0; i < a->remote_n; i++)
         if (ice_stream_of(a, a->remotes[i].comp) == st)
             a->remotes[i].answered = false;
@@ -418,11 +423,8 @@ int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const stru
             forget_remote(a, stream);
         st->remote = c;
     }
-    st->remote_lite = r->lite;
-    st->ice2 = r->ice2;
     st->renomination = r->renomination;
     st->own = r->own && !a->cfg.foreign;
-    st->trickle = r->trickle;
     /* RFC 8445 §6.1.1: the full one controls a lite one. */
     if (r->lite && !a->cfg.lite && !a->controlling) {
         a->controlling = true;
@@ -439,9 +441,8 @@ int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const stru
 
 void tw_ice_remote_end(struct tw_ice *a, tw_time now, unsigned stream)
 {
+    (void)stream; /* RFC 8863: connectivity is awaited for as long in any case */
     a->now = now;
-    if (stream < a->cfg.streams)
-        a->streams[stream].remote_end = true;
 }
 
 int tw_ice_restart(struct tw_ice *a, tw_time now)
@@ -491,14 +492,14 @@ int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct 
 int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
                 struct tw_bytes data, uint8_t tos)
 {
-    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components ||
-        data.n > MAX_DATA)
+    struct component *c = ice_component(a, stream, component);
+    if (!c || data.n > MAX_DATA)
         return TW_EINVAL;
-    struct component *c = &a->comps[stream * a->cfg.components + component - 1];
     a->now = now;
     if (c->path == NONE || a->closing)
         return TW_ESTATE;
     struct pair *p = &a->pairs[c->path];
+    bool was_idle = !c->used || now - c->used >= 2 * ice_dialect(a, p->comp)->consent;
     c->used = now;
     int err = ice_emit(a, p->base, &a->remotes[p->remote].addr, data, tos, false);
     if (!err) {
@@ -507,8 +508,9 @@ int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned compone
         /* Nothing comes back: is the way still there? */
         if (ice_stream_of(a, p->comp)->own && p->due == TW_NEVER && now - p->last_heard >= SILENCE)
             p->check_at = now;
-        /* It may have been idle: the next check comes as soon as a busy path's. */
-        p->check_at = tw_time_min(p->check_at, p->last_answer + ice_keep_interval(a, p));
+        if (was_idle) /* the next check comes as soon as a busy path's */
+            p->check_at = tw_time_min(p->check_at,
+                                      p->last_answer + ice_keep_interval(a, p));
     }
     return err;
 }
@@ -563,14 +565,7 @@ int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
     struct tw_bytes all = in->iov[0];
     size_t step = in->segment ? in->segment : all.n;
     int err = 0;
-    /* What a relay of ours sends is its client's to read, run and all (RFC 9443: by address first).
-     * A server may be asked for STUN from the same socket: its answers are found by transaction. */
-    if (all.n >= TW_STUN_HEADER && tw_stun_is(all.p, step < all.n ? step : all.n)) {
-        struct tw_stun_msg m;
-        if (!in->segment && !tw_stun_decode(all, &m) &&
-            ice_gather_response(a, base, &m, &from.src))
-            return 0;
-    }
+    /* RFC 9443: by address first. */
     if (ice_relay_recv(a, base, &from))
         return 0;
     if (a->bases[base].kind == BASE_TURN)
@@ -671,7 +666,7 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
     ev->remote = b->remote;
     if (b->kind == BASE_TURN) {
         ev->server = a->relays[b->relay].server;
-        ev->remote = a->servers[ev->server].s.addr;
+        ev->remote = a->servers[ev->server].addr;
     }
 }
 
@@ -732,10 +727,8 @@ bool tw_ice_is_controlling(const struct tw_ice *a)
 bool tw_ice_path(const struct tw_ice *a, unsigned stream, unsigned component,
                  struct tw_ice_path *ret_path)
 {
-    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components)
-        return false;
-    const struct component *c = &a->comps[stream * a->cfg.components + component - 1];
-    if (c->path == NONE)
+    const struct component *c = ice_component(a, stream, component);
+    if (!c || c->path == NONE)
         return false;
     ice_path_fill(a, &a->pairs[c->path], ret_path);
     return true;

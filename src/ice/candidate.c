@@ -8,6 +8,12 @@ bool ice_is_tcp(uint8_t transport)
     return transport != TW_ICE_UDP;
 }
 
+bool ice_is_link_local(const struct tw_addr *a)
+{
+    return a->family == TW_FAMILY_V6 ? a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80
+                                      : a->ip[0] == 169 && a->ip[1] == 254;
+}
+
 /* RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6: what is of no use from far away. */
 bool ice_is_private(const struct tw_addr *a)
 {

@@ -149,8 +149,7 @@ static void connect_pair(struct tw_ice *a, struct pair *p)
 {
     const struct base from = a->bases[p->base];
     struct tw_addr local = from.local;
-    bool so = a->remotes[p->remote].transport == TW_ICE_TCP_SO;
-    if (!so)
+    if (a->remotes[p->remote].transport != TW_ICE_TCP_SO)
         local.port = 0;
     uint16_t b = ice_base_add(a, BASE_CONN, p->comp, &local);
     if (b == NONE) {
@@ -159,7 +158,6 @@ static void connect_pair(struct tw_ice *a, struct pair *p)
     }
     a->bases[b].order = from.order;
     a->bases[b].remote = a->remotes[p->remote].addr;
-    a->bases[b].so = so;
     p->base = b;
     p->opening = true;
     p->state = PAIR_IN_PROGRESS;

@@ -15,8 +15,7 @@ const struct dialect ice_dialect_own = {
     .nominate_direct = 0,
     .nominate_relay = 0,
     .consent = 5 * TW_SEC,
-    .keep_min = 15 * TW_SEC,
-    .keep_max = 15 * TW_SEC,
+    .keep = 15 * TW_SEC,
     .spare = 10 * TW_SEC,
     .spares = 2,
 };
@@ -35,8 +34,7 @@ const struct dialect ice_dialect_rfc = {
     .nominate_direct = 100 * TW_MSEC,
     .nominate_relay = 500 * TW_MSEC,
     .consent = 5 * TW_SEC,
-    .keep_min = 5 * TW_SEC,
-    .keep_max = 5 * TW_SEC,
+    .keep = 5 * TW_SEC,
     .spare = 0,
     .spares = 0,
 };

@@ -19,7 +19,7 @@ struct dialect {
     tw_time nominate_direct, nominate_relay; /* how long the controlling agent waits for something
                                                 better than the first valid pair */
     tw_time consent;     /* between checks of the path while it carries data */
-    tw_time keep_min, keep_max; /* between keepalives while it carries none */
+    tw_time keep;        /* between keepalives while it carries none */
     tw_time spare;       /* between checks of the pairs kept in reserve; 0: none are kept */
     unsigned spares;
 };

@@ -27,8 +27,8 @@ static const char *reached_otherwise(const struct tw_ice *a, const struct tw_add
 {
     for (uint16_t i = 0; i < a->relay_n; i++) {
         const struct relay *r = &a->relays[i];
-        if (r->ready && a->servers[r->server].s.transport != TW_TRANSPORT_UDP &&
-            tw_addr_eq_ip(&a->servers[r->server].s.addr, server))
+        if (r->ready && a->servers[r->server].transport != TW_TRANSPORT_UDP &&
+            tw_addr_eq_ip(&a->servers[r->server].addr, server))
             return ice_relay_transport(a, r);
     }
     return NULL;
@@ -37,7 +37,7 @@ static const char *reached_otherwise(const struct tw_ice *a, const struct tw_add
 static void explain_stun(const struct tw_ice *a, struct text *t, unsigned index)
 {
     char s[TW_ADDR_STRLEN], l[TW_ADDR_STRLEN];
-    const struct tw_addr *server = &a->servers[index].s.addr;
+    const struct tw_addr *server = &a->servers[index].addr;
     const char *other = reached_otherwise(a, server);
     tw_addr_format(server, s);
     for (uint16_t i = 0; i < a->query_n; i++) {
@@ -62,7 +62,7 @@ static void explain_relays(const struct tw_ice *a, struct text *t)
     char s[TW_ADDR_STRLEN], r[TW_ADDR_STRLEN];
     for (uint16_t i = 0; i < a->relay_n; i++) {
         const struct relay *relay = &a->relays[i];
-        tw_addr_format(&a->servers[relay->server].s.addr, s);
+        tw_addr_format(&a->servers[relay->server].addr, s);
         const char *over = ice_relay_transport(a, relay);
         if (relay->failed && relay->code)
             say(t, "TURN server %s over %s: %u %s: %s\n", s, over, relay->code,
@@ -112,7 +112,7 @@ static void advise(const struct tw_ice *a, struct text *t)
     for (uint16_t i = 0; i < a->relay_n; i++)
         relay = relay || a->relays[i].ready;
     for (unsigned i = 0; i < a->server_n; i++)
-        turn = turn || a->servers[i].s.turn;
+        turn = turn || a->servers[i].turn;
     if (!a->streams[0].remote.ufrag)
         say(t, "the peer has not said anything yet\n");
     else if (!a->remote_n)
@@ -131,7 +131,7 @@ size_t tw_ice_explain(const struct tw_ice *a, char *out, size_t cap)
     if (cap)
         out[0] = 0;
     for (unsigned i = 0; i < a->server_n; i++)
-        if (!a->servers[i].s.turn)
+        if (!a->servers[i].turn)
             explain_stun(a, &t, i);
     explain_relays(a, &t);
     if (a->nat.kind != NAT_UNKNOWN)

@@ -36,17 +36,11 @@ static bool is_junk(const char *name)
                    "kube*,dummy*,nerdctl*", name);
 }
 
-static bool is_link_local(const struct tw_addr *ip)
-{
-    return ip->family == TW_FAMILY_V6 ? ip->ip[0] == 0xfe && (ip->ip[1] & 0xc0) == 0x80
-                                      : ip->ip[0] == 169 && ip->ip[1] == 254;
-}
-
 /* How much an address is wanted, less is better; addresses of one rank keep their order. */
 static unsigned rank(const struct tw_ice_interface *i)
 {
     return (unsigned)i->cost + (is_junk(i->name) ? 1u << 17 : 0) +
-           (is_link_local(&i->ip) ? 1u << 18 : 0) + (tw_addr_is_loopback(&i->ip) ? 1u << 20 : 0);
+           (ice_is_link_local(&i->ip) ? 1u << 18 : 0) + (tw_addr_is_loopback(&i->ip) ? 1u << 20 : 0);
 }
 
 static bool is_wanted(const struct tw_ice *a, const struct tw_ice_interface *list, size_t n,
@@ -57,7 +51,7 @@ static bool is_wanted(const struct tw_ice *a, const struct tw_ice_interface *lis
         return false;
     /* RFC 8981: where there is a temporary address, the lasting one stays a secret. */
     for (size_t k = 0; k < n && i->ip.family == TW_FAMILY_V6 && !i->temporary; k++)
-        if (list[k].temporary && strcmp(list[k].name, i->name) == 0 && !is_link_local(&i->ip))
+        if (list[k].temporary && strcmp(list[k].name, i->name) == 0 && !ice_is_link_local(&i->ip))
             return false;
     return true;
 }
@@ -147,7 +141,7 @@ void ice_gather_base(struct tw_ice *a, uint16_t base)
     ice_local_add(a, base, TW_ICE_HOST, &a->bases[base].local, NULL);
     if (a->bases[base].kind == BASE_UDP && !a->cfg.lite) {
         for (unsigned s = 0; s < a->server_n; s++) {
-            const struct tw_ice_server *server = &a->servers[s].s;
+            const struct tw_ice_server *server = &a->servers[s];
             if (!server->turn && server->addr.family == a->bases[base].local.family)
                 ice_query_add(a, base, &server->addr, (uint8_t)s, false);
         }

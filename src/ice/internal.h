@@ -48,7 +48,6 @@ struct base {
     uint8_t kind, state;
     bool probe;             /* opened for probing, and nothing has come of it yet */
     bool exclusive;         /* not a shared socket: known by its id */
-    bool so;                /* BASE_CONN: opened simultaneously from both ends */
     struct tw_addr remote;  /* BASE_CONN */
     tw_time keep_at;        /* when its mapping is to be refreshed, before there is a path */
 };
@@ -123,14 +122,10 @@ struct query {
 };
 enum { NONE8 = 0xff };
 
-struct server {
-    struct tw_ice_server s; /* strings are ours */
-};
-
 struct relay {
     struct tw_turn *turn;
     uint16_t comp, base;  /* the socket to the server */
-    uint8_t server, families;
+    uint8_t server;
     bool ready, failed, stirred; /* stirred: it may have datagrams to send */
     unsigned code;
     const char *why;
@@ -144,7 +139,6 @@ struct component {
     uint16_t better;
     tw_time retry_at, retry_wait; /* when the direct ways are tried again */
     tw_time used;         /* when data was sent or came last */
-    tw_time interval;     /* of keepalives, as learned */
 };
 
 struct creds {
@@ -153,7 +147,7 @@ struct creds {
 
 struct stream {
     struct creds local, remote, old_local, old_remote;
-    bool remote_lite, ice2, renomination, own, remote_end, trickle;
+    bool renomination, own;
     bool begun;           /* credentials of both are there */
 };
 
@@ -211,7 +205,6 @@ enum { PROBE_SOCKETS = 256 };
 
 struct probe {
     uint8_t state, role, round;
-    uint8_t peer_step;
     struct own_info mine, peer;  /* the plans of this round */
     bool has_peer;               /* the peer's has come */
     uint16_t bases[PROBE_SOCKETS + 1]; /* sockets opened for this; the last one measures */
@@ -263,7 +256,7 @@ struct tw_ice {
     tw_time pace_at;          /* when the next new check may start */
     uint16_t comp_n;
 
-    struct server servers[TW_ICE_SERVERS_MAX];
+    struct tw_ice_server servers[TW_ICE_SERVERS_MAX]; /* the strings are ours */
     unsigned server_n;
     struct stream streams[TW_ICE_STREAMS_MAX];
     struct component *comps;
@@ -308,6 +301,8 @@ bool ice_grow(void **table, uint16_t *cap, uint16_t n, size_t size, uint16_t max
 /* agent.c */
 void ice_note(struct tw_ice *a, enum tw_ice_event_type type, uint16_t index, uint32_t sock);
 struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp);
+/* By the numbers that the caller uses; NULL: there is none such. */
+struct component *ice_component(const struct tw_ice *a, unsigned stream, unsigned component);
 uint8_t ice_component_id(const struct tw_ice *a, uint16_t comp);
 void ice_draw_tid(struct tw_ice *a, uint8_t tid[TW_STUN_TID]);
 const struct dialect *ice_dialect(const struct tw_ice *a, uint16_t comp);
@@ -332,6 +327,7 @@ uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_
 uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
                           uint32_t priority);
 bool ice_is_private(const struct tw_addr *a);
+bool ice_is_link_local(const struct tw_addr *a); /* RFC 3927, RFC 4291 §2.5.6 */
 bool ice_is_tcp(uint8_t transport);
 
 /* gather.c */

@@ -1,9 +1,10 @@
 /* Pairs of candidates: which are formed, in which order they are checked (RFC 8445 §6.1.2). */
 #include "ice/internal.h"
 
-static bool is_link_local(const struct tw_addr *a)
+/* RFC 8445 §5.1.1.1 has IPv6 link-local addresses meet their like only. */
+static bool is_scoped(const struct tw_addr *a)
 {
-    return a->family == TW_FAMILY_V6 && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;
+    return a->family == TW_FAMILY_V6 && ice_is_link_local(a);
 }
 
 static bool transports_fit(const struct base *b, const struct remote *r)
@@ -19,7 +20,7 @@ static bool is_worth_it(const struct tw_ice *a, const struct base *b, const stru
 {
     if (b->comp != r->comp || b->state == BASE_DEAD || b->probe || !transports_fit(b, r) ||
         b->local.family != r->addr.family ||
-        is_link_local(&b->local) != is_link_local(&r->addr) ||
+        is_scoped(&b->local) != is_scoped(&r->addr) ||
         tw_addr_is_loopback(&b->local) != tw_addr_is_loopback(&r->addr))
         return false;
     if (b->kind == BASE_RELAY)

@@ -149,18 +149,28 @@ static const struct base *measurer(const struct tw_ice *a)
     return &a->bases[p->bases[p->base_n - 1]];
 }
 
-/* The sockets to use, in order: open ones, of the right parity. NONE when there are no more. */
+/* Sockets to send from: open ones, of the right parity; a counter's last one measures. */
+static bool is_sender(const struct tw_ice *a, const struct base *b)
+{
+    return b->state == BASE_OPEN && !(b == measurer(a) && a->nat.kind == NAT_SEQUENTIAL) &&
+           (!keeps_parity(a) || b->local.port % 2 == measurer(a)->local.port % 2);
+}
+
+static unsigned count_senders(const struct tw_ice *a)
+{
+    unsigned n = 0;
+    for (uint16_t i = 0; i < a->probe->base_n; i++)
+        n += is_sender(a, &a->bases[a->probe->bases[i]]);
+    return n;
+}
+
+/* The n-th of them. NONE when there are not so many. */
 static uint16_t socket_at(const struct tw_ice *a, unsigned n)
 {
     const struct probe *p = a->probe;
-    for (uint16_t i = 0; i < p->base_n; i++) {
-        const struct base *b = &a->bases[p->bases[i]];
-        if (b->state != BASE_OPEN || (b == measurer(a) && a->nat.kind == NAT_SEQUENTIAL) ||
-            (keeps_parity(a) && b->local.port % 2 != measurer(a)->local.port % 2))
-            continue;
-        if (n-- == 0)
+    for (uint16_t i = 0; i < p->base_n; i++)
+        if (is_sender(a, &a->bases[p->bases[i]]) && n-- == 0)
             return p->bases[i];
-    }
     return NONE;
 }
 
@@ -257,7 +267,7 @@ static void sockets_ready(struct tw_ice *a)
         return;
     }
     for (unsigned s = 0; s < a->server_n; s++) {
-        const struct tw_ice_server *server = &a->servers[s].s;
+        const struct tw_ice_server *server = &a->servers[s];
         if (server->addr.family != TW_FAMILY_V4 || server->transport != TW_TRANSPORT_UDP)
             continue;
         p->measuring = ice_query_add(a, p->bases[p->base_n - 1], &server->addr, NONE8, true) != NONE;
@@ -368,14 +378,13 @@ static uint16_t scan_port(const struct probe *p, unsigned i)
 static bool plan(const struct tw_ice *a, unsigned i, uint16_t *ret_base, uint16_t *ret_port)
 {
     const struct probe *p = a->probe;
-    unsigned n = 0;
+    unsigned n;
     if (p->role == ROLE_SCAN) {
         *ret_base = udp_base(a);
         *ret_port = scan_port(p, i);
         return *ret_port && *ret_base != NONE;
     }
-    while (n < PROBE_SOCKETS && socket_at(a, n) != NONE)
-        n++;
+    n = count_senders(a);
     if (p->role == ROLE_LINE)
         n = p->peer.port_n;
     else if (p->role != ROLE_OPEN || !is_lottery(a->nat.kind))
@@ -460,20 +469,23 @@ void ice_probe_end(struct tw_ice *a)
     a->probe = NULL;
 }
 
-/* The ordinary checks have had their time: twice a round trip over the relay, and a bit. */
-static bool is_time(const struct tw_ice *a)
+/* When to begin: the ordinary checks have had twice a round trip over the relay, and a bit. TW_NEVER
+ * while there is no reason to. */
+static tw_time begin_at(const struct tw_ice *a)
 {
     const struct component *c = &a->comps[0];
-    return c->path != NONE && c->valid_since != TW_NEVER && ice_is_relayed(a, &a->pairs[c->path]) &&
-           a->now >= c->valid_since + 200 * TW_MSEC + 2 * a->pairs[c->path].rtt;
+    if (!a->controlling || a->probe_round || !a->streams[0].own || c->path == NONE ||
+        c->valid_since == TW_NEVER || !ice_is_relayed(a, &a->pairs[c->path]) || !a->seen.family ||
+        a->cfg.no_probing || own_role(a) == ROLE_NONE)
+        return TW_NEVER;
+    return c->valid_since + 200 * TW_MSEC + 2 * a->pairs[c->path].rtt;
 }
 
 void ice_probe_tick(struct tw_ice *a)
 {
     struct probe *p = a->probe;
     if (!p) {
-        if (a->controlling && !a->probe_round && a->streams[0].own && is_time(a) && can_probe(a) &&
-            own_role(a) != ROLE_NONE)
+        if (begin_at(a) <= a->now && can_probe(a))
             begin(a, 1);
         return;
     }
@@ -493,14 +505,8 @@ void ice_probe_tick(struct tw_ice *a)
 
 tw_time ice_probe_deadline(const struct tw_ice *a)
 {
-    const struct component *c = &a->comps[0];
     if (a->probe)
         return tw_time_min(a->probe->at, a->probe->until);
-    if (a->controlling && !a->probe_round && a->streams[0].own && c->path != NONE &&
-        c->valid_since != TW_NEVER && ice_is_relayed(a, &a->pairs[c->path]) && a->seen.family &&
-        !a->cfg.no_probing && own_role(a) != ROLE_NONE) {
-        tw_time at = c->valid_since + 200 * TW_MSEC + 2 * a->pairs[c->path].rtt;
-        return at > a->now ? at : TW_NEVER;
-    }
-    return TW_NEVER;
+    tw_time at = begin_at(a); /* one that has passed waits for something else than time */
+    return at > a->now ? at : TW_NEVER;
 }

@@ -24,7 +24,7 @@ static const struct tw_stun_timing timing = { .rto = 150 * TW_MSEC, .rc = 6, .rm
 static void allocate(struct tw_ice *a, uint16_t relay)
 {
     struct relay *r = &a->relays[relay];
-    const struct tw_ice_server *s = &a->servers[r->server].s;
+    const struct tw_ice_server *s = &a->servers[r->server];
     const struct base *b = &a->bases[r->base];
     struct tw_turn_config cfg = { .server = s->addr, .sock = b->sock, .username = s->username,
                                   .password = s->password, .realm = s->realm, .nonce = s->nonce,
@@ -53,7 +53,7 @@ static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t b
 /* Over a connection of its own, which the kernel routes. */
 static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
 {
-    struct tw_addr any = { .family = a->servers[server].s.addr.family };
+    struct tw_addr any = { .family = a->servers[server].addr.family };
     uint16_t b = ice_base_add(a, BASE_TURN, comp, &any);
     uint16_t r = b == NONE ? NONE : add(a, server, comp, b);
     if (r == NONE)
@@ -69,7 +69,7 @@ void ice_relay_start(struct tw_ice *a, uint16_t base)
     if (a->cfg.lite)
         return;
     for (unsigned s = 0; s < a->server_n; s++) {
-        const struct tw_ice_server *server = &a->servers[s].s;
+        const struct tw_ice_server *server = &a->servers[s];
         /* A shared socket can have one allocation on a server only: there each agent takes its own. */
         if (!server->turn || (uses_udp(server) && !a->mux) != (base != NONE))
             continue;
@@ -95,7 +95,7 @@ static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_eve
 {
     uint16_t link = a->relays[relay].base;
     bool udp = a->bases[link].kind == BASE_UDP;
-    struct tw_addr server = a->servers[a->relays[relay].server].s.addr;
+    struct tw_addr server = a->servers[a->relays[relay].server].addr;
     a->relays[relay].ready = true;
     if (udp) {
         ice_nat_sample(a, link, &server, &ev->mapped, a->now);
@@ -109,7 +109,7 @@ static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_eve
         a->bases[b].state = BASE_OPEN;
         /* Relays over UDP before those over TCP and TLS. */
         a->bases[b].order = (uint16_t)(a->relays[relay].server +
-                                       8 * a->servers[a->relays[relay].server].s.transport);
+                                       8 * a->servers[a->relays[relay].server].transport);
         ice_local_add(a, b, TW_ICE_RELAY, &ev->relayed[i], &ev->mapped);
         ice_pair_local(a, b);
     }
@@ -205,6 +205,16 @@ void ice_relay_events(struct tw_ice *a, uint16_t relay)
     }
 }
 
+/* The server may have been asked for STUN from the same socket: such answers are known by transaction. */
+static bool answers_query(struct tw_ice *a, uint16_t base, const struct tw_datagram *in)
+{
+    struct tw_stun_msg m;
+    struct tw_bytes b = in->iov[0];
+    return !in->segment && b.n >= TW_STUN_HEADER && tw_stun_is(b.p, b.n) && !tw_stun_decode(b, &m) &&
+           ice_gather_response(a, base, &m, &in->src);
+}
+
+/* What a relay of ours sends is its client's to read, run and all. */
 bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *in)
 {
     for (uint16_t i = 0; i < a->relay_n; i++) {
@@ -213,7 +223,11 @@ bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *i
             continue;
         struct tw_datagram d = *in;
         if (a->bases[base].kind == BASE_TURN)
-            d.src = a->servers[r->server].s.addr;
+            d.src = a->servers[r->server].addr;
+        if (!tw_addr_eq(&d.src, &a->servers[r->server].addr))
+            continue;
+        if (answers_query(a, base, &d))
+            return true;
         if (tw_turn_recv(r->turn, a->now, &d))
             continue;
         r->stirred = true;
@@ -273,5 +287,5 @@ void ice_relay_bind(struct tw_ice *a, const struct pair *p)
 
 const char *ice_relay_transport(const struct tw_ice *a, const struct relay *r)
 {
-    return tw_transport_name(a->servers[r->server].s.transport);
+    return tw_transport_name(a->servers[r->server].transport);
 }

@@ -22,7 +22,7 @@ void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_p
                                  .remote_type = a->remotes[p->remote].type };
     if (b->kind == BASE_RELAY) {
         ret->local_type = TW_ICE_RELAY;
-        ret->relay_transport = (uint8_t)a->servers[a->relays[b->relay].server].s.transport;
+        ret->relay_transport = (uint8_t)a->servers[a->relays[b->relay].server].transport;
     } else if (b->kind == BASE_CONN) {
         ret->transport = TW_ICE_TCP_ACTIVE;
     }
@@ -38,8 +38,7 @@ tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p)
     a->env.rng.fill(a->env.rng.ctx, &random, sizeof(random));
     tw_time interval = !is_path ? d->spare
                        : c->used && a->now - c->used < 2 * d->consent ? d->consent
-                       : d->keep_max > d->keep_min ? c->interval
-                                                   : d->keep_min;
+                                                                       : d->keep;
     if (interval == 0)
         interval = d->consent;
     return interval * 4 / 5 + interval * 2 / 5 * random / 65536; /* RFC 7675 §5.1: 0.8 to 1.2 times */
@@ -277,11 +276,9 @@ void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received)
 void tw_ice_feedback(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
                      uint32_t acked, uint32_t lost)
 {
+    const struct component *c = ice_component(a, stream, component);
     a->now = now;
-    if (stream >= a->cfg.streams || component < 1 || component > a->cfg.components)
-        return;
-    const struct component *c = &a->comps[stream * a->cfg.components + component - 1];
-    if (c->path != NONE)
+    if (c && c->path != NONE)
         judge(a, &a->pairs[c->path], acked + lost, acked);
 }
 
@@ -328,7 +325,7 @@ static void expire(struct tw_ice *a, struct pair *p)
 static void keep_spares(struct tw_ice *a, uint16_t comp)
 {
     const struct dialect *d = ice_dialect(a, comp);
-    for (unsigned n = 0;; n++) {
+    for (;;) {
         uint16_t found = NONE;
         for (uint16_t i = 0; i < a->pair_n; i++) {
             struct pair *p = &a->pairs[i];

@@ -166,9 +166,10 @@ static int population(uint64_t pairs, unsigned jobs)
 
 static bool find_kind(const char *text, struct sim_nat_kind *ret)
 {
-    if (!nat_kind_find(text, ret))
+    bool found = nat_kind_find(text, ret);
+    if (!found)
         fprintf(stderr, "icesim: there is no NAT \"%s\"; such as I/AP/keep\n", text);
-    return nat_kind_find(text, ret);
+    return found;
 }
 
 static void watch(void *ctx, tw_time now, const struct sim_host *from, const struct tw_addr *src,
