@@ -6,9 +6,10 @@
 HERE=$(dirname "$0")
 BUILD=${BUILD:-$HERE/../build}
 export BUILD
-. "$HERE/../tests/lab/labnet.sh"
+. "$HERE/../tests/lab/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../tests/interop/lib.sh"
+. "$HERE/../tests/lab/labnet.sh"
 RUNS=${1:-10}
 SERVER=203.0.114.1
 export SERVER
@@ -18,9 +19,9 @@ aioice="/usr/bin/python3 $HERE/../tests/interop/aioice_peer.py"
 
 once() { # stack: prints milliseconds, or nothing
     case $1 in
-    ours) lab_pair 25 "$ours --pings 1" "$ours --answer --echo" ;;
-    libnice) PING=1 lab_pair 25 "$nice controlling udp" "env -u PING $nice controlled udp" ;;
-    aioice) PING=1 lab_pair 25 "$aioice controlling" "env -u PING $aioice controlled" ;;
+    ours) pair 25 a "$ours --pings 1" b "$ours --answer --echo" ;;
+    libnice) PING=1 pair 25 a "$nice controlling udp" b "env -u PING $nice controlled udp" ;;
+    aioice) PING=1 pair 25 a "$aioice controlling" b "env -u PING $aioice controlled" ;;
     esac
     sed -n 's/.*first after \([0-9.]*\) ms.*/\1/p; s/.*the first \([0-9.]*\) ms after.*/\1/p' "$WORK/a"
 }

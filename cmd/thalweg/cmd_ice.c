@@ -21,7 +21,8 @@ static const char usage[] =
     "Options:\n";
 
 static struct {
-    bool answer, json, trickle, echo, relay_only, no_host, no_udp, tcp, lite, no_probe, foreign;
+    bool answer, json, trickle, echo, relay_only, no_host, no_udp, tcp, lite, no_probe, no_mapping,
+        foreign, explain;
     const char *user, *password, *allow, *deny;
     struct cmd_list servers;
     unsigned pings, timeout_s, components;
@@ -133,6 +134,8 @@ static void finish(int status)
         return;
     c.closing = true;
     c.status = status;
+    if (opt.explain && status == EXIT_OK) /* otherwise that has been said */
+        explain();
     tw_ice_close(c.rt.ice, tw_rt_now());
     tw_rt_ice_pump(&c.rt);
 }
@@ -490,6 +493,7 @@ int cmd_ice(int argc, char **argv)
         { "--interfaces", "LIST", &opt.allow, 0, 0, "only these, such as eth0,wlan*" },
         { "--not-interfaces", "LIST", &opt.deny, 0, 0, "all but these" },
         { "--no-probe", NULL, &opt.no_probe, 0, 0, "do not probe ports of the peer's NAT" },
+        { "--no-port-mapping", NULL, &opt.no_mapping, 0, 0, "ask no gateway for one (PCP, NAT-PMP, UPnP)" },
         { "--lite", NULL, &opt.lite, 0, 0, "be a lite agent: only with a public address" },
         { "--rfc", NULL, &opt.foreign, 0, 0, "speak plain RFC 8445 even with our own kind" },
         { "--components", "N", &opt.components, 1, TW_ICE_COMPONENTS_MAX, "how many (default 1)" },
@@ -497,6 +501,7 @@ int cmd_ice(int argc, char **argv)
         { "--pings", "N", &opt.pings, 1, 100000, "send N pings, report, and end" },
         { "--timeout", "S", &opt.timeout_s, 1, 86400, "give up after so long (default: when all failed)" },
         CMD_TLS_OPTIONS(&opt.tls),
+        { "--explain", NULL, &opt.explain, 0, 0, "say at the end what was tried and what came of it" },
         { "--json", NULL, &opt.json, 0, 0, "print one line of JSON for each event" },
         { 0 },
     };
@@ -513,6 +518,7 @@ int cmd_ice(int argc, char **argv)
     struct tw_rt_ice_config cfg = {
         .ice = { .controlling = !opt.answer, .lite = opt.lite, .foreign = opt.foreign,
                  .no_udp = opt.no_udp, .tcp = opt.tcp || opt.no_udp, .no_probing = opt.no_probe,
+                 .no_mapping = opt.no_mapping,
                  .components = opt.components, .allow = opt.allow, .deny = opt.deny,
                  .policy = opt.relay_only ? TW_ICE_RELAY_ONLY
                            : opt.no_host  ? TW_ICE_NO_HOST : TW_ICE_ALL },

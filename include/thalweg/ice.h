@@ -64,6 +64,7 @@ struct tw_ice_server {
 struct tw_ice_interface {
     char name[16];
     struct tw_addr ip;   /* port ignored */
+    struct tw_addr gateway; /* of its default route: asked for port mappings; family NONE: not known */
     bool temporary;      /* an IPv6 privacy address (RFC 8981): preferred, and then the only one of
                             its interface that is told */
     uint16_t cost;       /* 0: as good as any; higher: metered or slow, used last */
@@ -80,6 +81,7 @@ struct tw_ice_config {
     bool no_udp;             /* only TCP, and relays over TCP or TLS */
     bool tcp;                /* RFC 6544 candidates */
     bool no_probing;         /* no port prediction and no birthday probing, ever */
+    bool no_mapping;         /* do not ask gateways for port mappings (PCP, NAT-PMP), nor by MAP */
     enum tw_ice_policy policy;
     unsigned streams;        /* 1 .. TW_ICE_STREAMS_MAX; 0: 1 */
     unsigned components;     /* of each, 1 .. TW_ICE_COMPONENTS_MAX; 0: 1 */
@@ -94,6 +96,9 @@ struct tw_ice_config {
 enum tw_ice_event_type {
     TW_ICE_OPEN,         /* sock, transport, local, remote: see tw_ice_opened() */
     TW_ICE_CLOSE,        /* sock: it is not needed any more */
+    TW_ICE_MAP,          /* sock, socket, local: behind a NAT whose gateway is not known, or gives no
+                            mapping by PCP or NAT-PMP: one by other means (UPnP) is welcome, told with
+                            tw_ice_mapped(), and the caller's to end. Never with a mux: see there */
     TW_ICE_CANDIDATE,    /* tell the peer, if you trickle (RFC 8838) */
     TW_ICE_GATHERED,     /* no more to come for now: end-of-candidates */
     TW_ICE_CONNECTED,    /* every component has a path; once until DISCONNECTED */
@@ -169,8 +174,8 @@ TW_API void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener,
 /* A connection is over. */
 TW_API void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock);
 
-/* The outside address that a port mapping (PCP, NAT-PMP, UPnP) made for a UDP or listening socket; family NONE: it
- * is gone. */
+/* The outside address at which a port mapping that the caller made (see MAP) shows a UDP or listening
+ * socket; family NONE: it is gone. */
 TW_API void tw_ice_mapped(struct tw_ice *a, tw_time now, uint32_t sock,
                           const struct tw_addr *outside);
 
@@ -265,7 +270,8 @@ TW_API TW_NODISCARD int tw_ice_read_candidate(const char *line, struct tw_ice_ca
 /* Finds the agent a datagram is for: by transaction id, by user name, by address. The caller opens one
  * socket for each local address and answers every OPEN of the agents with it; such sockets are known
  * by their local address (in->dst, out->src), not by their id. Data from an address with which two
- * agents talk goes to the one that proved it last. TW_ENOMEM; TW_EINVAL: max_agents 0. */
+ * agents talk goes to the one that proved it last. Port mappings of such a socket are the caller's
+ * business (tw_portmap), told to each agent with tw_ice_mapped(). TW_ENOMEM; TW_EINVAL: max_agents 0. */
 TW_API TW_NODISCARD int tw_ice_mux_new(const struct tw_env *env, uint32_t max_agents,
                                        struct tw_ice_mux **ret_mux);
 /* All its agents must be gone. */

@@ -224,6 +224,8 @@ void tw_ice_free(struct tw_ice *a)
         tw_turn_free(a->relays[i].turn);
     for (unsigned i = 0; i < a->server_n; i++)
         free_server(&a->servers[i]);
+    for (unsigned i = 0; i < a->gateway_n; i++)
+        tw_portmap_free(a->gateways[i].map);
     void *tables[] = { a->allow, a->deny, a->comps, a->bases, a->locals, a->remotes, a->pairs,
                        a->queries, a->relays, a->targets, a->notes, a->probe, a->allowance };
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
@@ -246,7 +248,8 @@ uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
         return NONE;
     a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
                                          .relay = NONE, .kind = (uint8_t)kind,
-                                         .state = BASE_OPENING, .keep_at = TW_NEVER };
+                                         .state = BASE_OPENING, .keep_at = TW_NEVER,
+                                         .map_id = NONE8 };
     return a->base_n++;
 }
 
@@ -256,6 +259,7 @@ void ice_base_kill(struct tw_ice *a, uint16_t base)
     struct base *b = &a->bases[base];
     if (b->state == BASE_DEAD)
         return;
+    ice_map_unbase(a, base);
     b->state = BASE_DEAD;
     b->keep_at = TW_NEVER;
     if (b->kind != BASE_RELAY)
@@ -463,8 +467,8 @@ int tw_ice_restart(struct tw_ice *a, tw_time now)
     a->began = TW_NEVER;
     a->failed = false;
     for (uint16_t i = 0; i < a->local_n; i++) {
-        a->locals[i].told = false;
-        ice_note(a, TW_ICE_CANDIDATE, i, 0);
+        a->locals[i].told = !ice_is_told(a, &a->locals[i]);
+        ice_note(a, TW_ICE_CANDIDATE, 0, 0);
     }
     a->gathered_said = false;
     return 0;
@@ -566,7 +570,7 @@ int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
     size_t step = in->segment ? in->segment : all.n;
     int err = 0;
     /* RFC 9443: by address first. */
-    if (ice_relay_recv(a, base, &from))
+    if (ice_relay_recv(a, base, &from) || ice_map_recv(a, base, &from))
         return 0;
     if (a->bases[base].kind == BASE_TURN)
         return TW_EMALFORMED;
@@ -590,6 +594,7 @@ void tw_ice_close(struct tw_ice *a, tw_time now)
     a->closing = true;
     a->closing_until = now + PATIENCE_CLOSING * TW_SEC;
     ice_probe_end(a);
+    ice_map_close(a);
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].turn && !a->relays[i].failed) {
             tw_turn_close(a->relays[i].turn, now);
@@ -604,8 +609,10 @@ void tw_ice_tick(struct tw_ice *a, tw_time now)
     a->now = now;
     a->piece_n = a->piece_at = 0;
     ice_relay_tick(a);
+    ice_map_tick(a);
     if (a->closing) {
-        if (!a->closed_said && (now >= a->closing_until || !ice_relay_pending(a))) {
+        bool pending = ice_relay_pending(a) || ice_map_pending(a);
+        if (!a->closed_said && (now >= a->closing_until || !pending)) {
             a->closed_said = true;
             for (uint16_t i = 0; i < a->base_n; i++)
                 ice_base_kill(a, i);
@@ -621,7 +628,7 @@ void tw_ice_tick(struct tw_ice *a, tw_time now)
 
 tw_time tw_ice_deadline(const struct tw_ice *a)
 {
-    tw_time at = ice_relay_deadline(a);
+    tw_time at = tw_time_min(ice_relay_deadline(a), ice_map_deadline(a));
     if (a->closed_said)
         return TW_NEVER;
     if (a->closing)
@@ -648,6 +655,8 @@ bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
             *ret_out = a->out;
             return true;
         }
+        if (ice_map_tx(a, ret_out))
+            return true;
         if (!ice_check_tx(a) && !ice_gather_tx(a) && !ice_probe_tx(a))
             return false;
     }
@@ -670,9 +679,18 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
     }
 }
 
+static struct local *next_untold(struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->local_n; i++)
+        if (!a->locals[i].told)
+            return &a->locals[i];
+    return NULL;
+}
+
 static bool fill_event(struct tw_ice *a, const struct note *n, struct tw_ice_event *ev)
 {
     uint16_t comp = n->index;
+    struct local *l;
     *ev = (struct tw_ice_event){ .type = n->type, .sock = n->sock };
     switch (ev->type) {
     case TW_ICE_OPEN:
@@ -681,12 +699,18 @@ static bool fill_event(struct tw_ice *a, const struct note *n, struct tw_ice_eve
         fill_open(a, &a->bases[n->index], ev);
         comp = a->bases[n->index].comp;
         break;
-    case TW_ICE_CANDIDATE:
-        if (n->index >= a->local_n || a->locals[n->index].told)
+    case TW_ICE_MAP:
+        if (a->bases[n->index].state != BASE_OPEN || a->bases[n->index].sock != n->sock)
             return false;
-        a->locals[n->index].told = true;
-        ice_local_fill(a, &a->locals[n->index], &ev->candidate);
-        comp = a->locals[n->index].comp;
+        fill_open(a, &a->bases[n->index], ev);
+        break;
+    case TW_ICE_CANDIDATE: /* which one is found now: others may have gone meanwhile */
+        l = next_untold(a);
+        if (!l)
+            return false;
+        l->told = true;
+        ice_local_fill(a, l, &ev->candidate);
+        comp = l->comp;
         break;
     case TW_ICE_PATH:
         if (a->comps[comp].path == NONE)

@@ -56,8 +56,10 @@ static uint32_t foundation(const struct tw_ice *a, enum tw_ice_type type, bool t
     return h;
 }
 
-static bool is_told(const struct tw_ice *a, const struct local *l)
+bool ice_is_told(const struct tw_ice *a, const struct local *l)
 {
+    if (l->type == TW_ICE_PRFLX)
+        return false;
     if (a->cfg.policy == TW_ICE_RELAY_ONLY)
         return l->type == TW_ICE_RELAY;
     return a->cfg.policy != TW_ICE_NO_HOST || l->type != TW_ICE_HOST;
@@ -86,11 +88,20 @@ uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
     l->foundation = foundation(a, type, ice_is_tcp(transport), &b->local, server);
     if (type != TW_ICE_HOST)
         l->related = relay ? *server : b->local;
-    if (is_told(a, l) && type != TW_ICE_PRFLX)
-        ice_note(a, TW_ICE_CANDIDATE, a->local_n, 0);
-    else
-        l->told = true;
+    l->told = !ice_is_told(a, l);
+    if (!l->told)
+        ice_note(a, TW_ICE_CANDIDATE, 0, 0);
     return a->local_n++;
+}
+
+void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *addr)
+{
+    for (uint16_t i = 0; i < a->local_n; i++)
+        if (a->locals[i].base == base && tw_addr_eq(&a->locals[i].addr, addr)) {
+            a->local_n--;
+            memmove(&a->locals[i], &a->locals[i + 1], (a->local_n - i) * sizeof(a->locals[0]));
+            return;
+        }
 }
 
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret)

@@ -227,6 +227,8 @@ static void step(struct tw_ice *a, struct pair *p)
     p->want_tx = true;
     if (p->valid && p->sent > SILENT_AFTER && !d->freeze && !p->silent) {
         p->silent = true; /* another one carries the data until it answers again */
+        if (b->mapped.family)
+            ice_map_refresh(a);
         ice_select_valid(a, (uint16_t)(p - a->pairs));
     }
     if (b->kind == BASE_CONN)

@@ -77,6 +77,21 @@ static void explain_relays(const struct tw_ice *a, struct text *t)
     }
 }
 
+static void explain_mappings(const struct tw_ice *a, struct text *t)
+{
+    char l[TW_ADDR_STRLEN], m[TW_ADDR_STRLEN];
+    for (uint8_t i = 0; i < a->gateway_n; i++) {
+        const struct gateway *g = &a->gateways[i];
+        if (g->why)
+            say(t, "gateway %s gives no port mapping: %s\n",
+                tw_addr_format(&g->server, m), g->why);
+    }
+    for (uint16_t b = 0; b < a->base_n; b++)
+        if (a->bases[b].state == BASE_OPEN && a->bases[b].mapped.family)
+            say(t, "port mapping: %s is reached at %s\n",
+                tw_addr_format(&a->bases[b].local, l), tw_addr_format(&a->bases[b].mapped, m));
+}
+
 static void explain_pair(const struct tw_ice *a, struct text *t, const struct pair *p)
 {
     static const char *const state[] = { "waits", "waits", "is being checked", "works", "failed" };
@@ -134,6 +149,7 @@ size_t tw_ice_explain(const struct tw_ice *a, char *out, size_t cap)
         if (!a->servers[i].turn)
             explain_stun(a, &t, i);
     explain_relays(a, &t);
+    explain_mappings(a, &t);
     if (a->nat.kind != NAT_UNKNOWN)
         say(&t, "NAT: %s\n", ice_nat_text(a->nat.kind));
     if (a->probe_why)

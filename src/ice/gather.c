@@ -65,9 +65,9 @@ static bool has_address(const struct tw_ice *a, const struct tw_addr *ip)
     return false;
 }
 
-static void open_sockets(struct tw_ice *a, const struct tw_addr *ip, uint16_t order)
+static void open_sockets(struct tw_ice *a, const struct tw_ice_interface *on, uint16_t order)
 {
-    struct tw_addr any = *ip;
+    struct tw_addr any = on->ip;
     any.port = 0;
     for (uint16_t c = 0; c < a->comp_n; c++)
         for (enum base_kind k = BASE_UDP; k <= BASE_LISTEN; k++) {
@@ -77,8 +77,22 @@ static void open_sockets(struct tw_ice *a, const struct tw_addr *ip, uint16_t or
             if (b == NONE)
                 return;
             a->bases[b].order = order;
+            a->bases[b].gateway = on->gateway;
             ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
         }
+}
+
+/* What is left may have moved up, or got another gateway. */
+static void see_again(struct tw_ice *a, uint16_t base, const struct tw_ice_interface *on,
+                      uint16_t order)
+{
+    struct base *b = &a->bases[base];
+    b->order = order;
+    if (tw_addr_eq(&b->gateway, &on->gateway))
+        return;
+    ice_map_unbase(a, base);
+    b->gateway = on->gateway;
+    ice_map_base(a, base);
 }
 
 /* Sorts by rank, takes the best of each kind, leaves loopback and link-local addresses to machines
@@ -122,10 +136,10 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     }
     for (size_t i = 0; i < m; i++) {
         if (!has_address(a, &chosen[i]->ip))
-            open_sockets(a, &chosen[i]->ip, (uint16_t)i);
-        for (uint16_t b = 0; b < a->base_n; b++) /* what is left may have moved up */
+            open_sockets(a, chosen[i], (uint16_t)i);
+        for (uint16_t b = 0; b < a->base_n; b++)
             if (a->bases[b].kind <= BASE_LISTEN && tw_addr_eq_ip(&a->bases[b].local, &chosen[i]->ip))
-                a->bases[b].order = (uint16_t)i;
+                see_again(a, b, chosen[i], (uint16_t)i);
     }
     a->has_interfaces = true;
     a->gathering = true;
@@ -147,22 +161,10 @@ void ice_gather_base(struct tw_ice *a, uint16_t base)
         }
         ice_relay_start(a, base);
     }
+    ice_map_base(a, base);
     ice_pair_local(a, base);
     ice_gather_tick(a);
     ice_check_tick(a);
-}
-
-void tw_ice_mapped(struct tw_ice *a, tw_time now, uint32_t sock, const struct tw_addr *outside)
-{
-    a->now = now;
-    for (uint16_t b = 0; b < a->base_n; b++) {
-        struct base *base = &a->bases[b];
-        if (base->sock != sock || base->state != BASE_OPEN || tw_addr_eq(&base->mapped, outside))
-            continue;
-        base->mapped = *outside;
-        if (outside->family)
-            ice_local_add(a, b, TW_ICE_SRFLX, outside, NULL);
-    }
 }
 
 /* --- STUN servers --------------------------------------------------------------------------------- */
@@ -277,6 +279,8 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
 
 static bool is_done(const struct tw_ice *a)
 {
+    if (ice_map_pending(a))
+        return false;
     for (uint16_t i = 0; i < a->query_n; i++)
         if (!a->queries[i].done && !a->queries[i].probe)
             return false;

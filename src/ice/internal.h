@@ -3,6 +3,7 @@
 #define TW_ICE_INTERNAL_H
 
 #include <thalweg/ice.h>
+#include <thalweg/portmap.h>
 #include <thalweg/stun_client.h>
 #include <thalweg/turn.h>
 
@@ -10,10 +11,12 @@
 
 enum {
     NONE = 0xffff,         /* no index */
+    NONE8 = 0xff,
     MAX_BASES = 400,       /* probing sockets included */
     MAX_HOSTS = 8,         /* of a component, and two more on interfaces that are likely junk */
     MAX_REMOTES = 32,      /* of a component, those learned from checks included */
     MAX_PAIRS = 100,       /* of a component (RFC 8445 §6.1.2.5) */
+    MAX_GATEWAYS = 4,
     MAX_TARGETS = 128,     /* addresses whose packets are counted */
     MAX_EVENTS = 640,
     MAX_ANSWERS = 8,       /* responses waiting to be sent */
@@ -41,7 +44,9 @@ enum base_state { BASE_OPENING, BASE_OPEN, BASE_DEAD };
 struct base {
     uint32_t sock;
     struct tw_addr local;   /* as bound; the relayed address */
+    struct tw_addr gateway; /* of its interface, family NONE: not known */
     struct tw_addr mapped;  /* outside address by port mapping, family NONE: none */
+    uint8_t map_id;         /* at the gateway's machine, NONE8: none */
     uint16_t comp;
     uint16_t relay;         /* of BASE_TURN and BASE_RELAY: index into relays */
     uint16_t order;         /* of its interface: 0 is the best */
@@ -120,7 +125,6 @@ struct query {
     bool want_tx, done, failed, probe;
     unsigned code;
 };
-enum { NONE8 = 0xff };
 
 struct relay {
     struct tw_turn *turn;
@@ -129,6 +133,15 @@ struct relay {
     bool ready, failed, stirred; /* stirred: it may have datagrams to send */
     unsigned code;
     const char *why;
+};
+
+/* The gateway of one of our addresses, which may map ports. */
+struct gateway {
+    struct tw_portmap *map;
+    struct tw_addr local, server;
+    uint16_t base;         /* the socket that speaks with it */
+    tw_time began;
+    const char *why;       /* the last refusal; static */
 };
 
 struct component {
@@ -184,8 +197,9 @@ struct nat {
     struct sample samples[SAMPLES];
     uint8_t n, kind;
     bool by_address; /* one mapping for all ports of an address (RFC 4787 §4.1) */
-    int8_t step;     /* of NAT_SEQUENTIAL */
+    int8_t step;     /* of NAT_SEQUENTIAL; of NAT_EASY: EASY_KEEPS or 0 */
 };
+enum { EASY_KEEPS = 1 }; /* the port outside is the one inside */
 
 /* What peers of our kind tell each other in every check: attribute TW_STUN_A_ICE_OWN. */
 struct own_info {
@@ -267,6 +281,8 @@ struct tw_ice {
     struct query *queries;
     struct relay *relays;
     struct target *targets;
+    struct gateway gateways[MAX_GATEWAYS];
+    uint8_t gateway_n;
     uint16_t base_n, local_n, remote_n, pair_n, query_n, relay_n, target_n;
     uint16_t base_cap, local_cap, remote_cap, pair_cap, query_cap, relay_cap, target_cap;
 
@@ -322,6 +338,10 @@ uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
 uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
                        const struct tw_addr *addr, const struct tw_addr *server);
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret);
+/* Whether the peer may learn it: not what the policy keeps back, and not what it sees for itself. */
+bool ice_is_told(const struct tw_ice *a, const struct local *l);
+/* It is not told any more. */
+void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *addr);
 uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_addr *addr,
                          bool tcp);
 uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
@@ -352,6 +372,18 @@ void ice_relay_permit(struct tw_ice *a, const struct pair *p);
 void ice_relay_bind(struct tw_ice *a, const struct pair *p);
 bool ice_relay_pending(const struct tw_ice *a);
 const char *ice_relay_transport(const struct tw_ice *a, const struct relay *r);
+
+/* map.c */
+void ice_map_base(struct tw_ice *a, uint16_t base);
+void ice_map_unbase(struct tw_ice *a, uint16_t base);
+bool ice_map_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *in);
+bool ice_map_tx(struct tw_ice *a, struct tw_datagram *ret_out);
+void ice_map_tick(struct tw_ice *a);
+/* Something has happened to the way out. */
+void ice_map_refresh(struct tw_ice *a);
+void ice_map_close(struct tw_ice *a);
+bool ice_map_pending(const struct tw_ice *a);
+tw_time ice_map_deadline(const struct tw_ice *a);
 
 /* pair.c */
 void ice_pair_local(struct tw_ice *a, uint16_t base);
@@ -400,6 +432,8 @@ void ice_probe_opened(struct tw_ice *a, uint16_t base);
 void ice_probe_measured(struct tw_ice *a, const struct tw_addr *mapped);
 void ice_probe_info(struct tw_ice *a, const struct own_info *info);
 void ice_probe_hit(struct tw_ice *a, uint16_t base);
+/* More is known of our NAT: the peer plans by it. */
+void ice_probe_news(struct tw_ice *a);
 /* Whether one packet may go to this address because a server saw the peer there; it is then taken from
  * what probing may send. */
 bool ice_probe_allows(struct tw_ice *a, const struct tw_addr *addr);

@@ -19,6 +19,8 @@ static void classify(struct nat *n, uint16_t base, const struct tw_addr *local)
     for (unsigned i = 0; i < n->n; i++)
         if (n->samples[i].base == base)
             of[m++] = &n->samples[i];
+    bool kept = m && of[0]->mapped.port == local->port;
+    n->step = kept ? EASY_KEEPS : 0;
     if (m && tw_addr_eq(&of[0]->mapped, local)) {
         n->kind = NAT_EASY; /* no NAT at all */
         return;
@@ -36,7 +38,7 @@ static void classify(struct nat *n, uint16_t base, const struct tw_addr *local)
             if (tw_addr_eq_ip(&of[i]->dst, &of[k]->dst))
                 n->by_address = tw_addr_eq(&of[i]->mapped, &of[k]->mapped);
     /* The first one kept the socket's port: whatever the others get, a new socket's first is known. */
-    if (of[0]->mapped.port == local->port) {
+    if (kept) {
         n->kind = NAT_PRESERVING;
         return;
     }
@@ -71,7 +73,10 @@ void ice_nat_sample(struct tw_ice *a, uint16_t base, const struct tw_addr *dst,
     for (; i > 0 && n->samples[i - 1].at > at; i--)
         n->samples[i] = n->samples[i - 1];
     n->samples[i] = (struct sample){ *dst, *mapped, at, base };
+    uint8_t before = n->kind;
     classify(n, base, &b->local);
+    if (n->kind != before)
+        ice_probe_news(a);
 }
 
 const char *ice_nat_text(enum nat_kind k)

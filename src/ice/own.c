@@ -1,7 +1,7 @@
 /* The attribute that agents of our kind put into their checks and answers: what the NAT before them
  * does, how much data has come over this pair, and, while NATs are probed, where to look.
  *
- *  0: kind of NAT (enum nat_kind; 0x80: by address, not by port) 1: step, signed 2: round of probing 3: phase
+ *  0: kind of NAT (enum nat_kind; 0x80: by address, not by port) 1: step, signed, or of an easy one 1 where ports are kept 2: round of probing 3: phase
  *  4: datagrams of data received over this pair, 32 bits
  *  8: ports at which the sender expects to be seen, 16 bits each, as many as there is room for */
 #include "ice/internal.h"

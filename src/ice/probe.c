@@ -13,7 +13,13 @@
  *   FAN    both are hard: from many sockets to one port, the eighth that the other expects to get
  *   LINE   and the other from one socket to all ports that the first expects to get. However many
  *          mappings others made meanwhile (up to seven, both NATs together), two packets meet
- *   MATCH  each of our sockets, whose ports are known, to one port of the other's */
+ *   MATCH  each of our sockets, whose ports are known, to one port of the other's. Also for two easy
+ *          ones that did not meet: see NEAR
+ *
+ * NEAR: Linux, where nothing drops what comes for the NAT itself, takes a packet that came before we sent
+ * one for its own, and what we send after that leaves from another port. So the packets that only have to
+ * open our own NAT live just long enough for that, at first, where both keep their ports. Where another
+ * NAT follows, the ones after them go all the way. */
 #include "ice/internal.h"
 
 #include <stdlib.h>
@@ -30,10 +36,12 @@ enum {
     FIRST_PORT = 1024,
     PORTS = 65536 - FIRST_PORT,
     HOURLY = 2000,
+    NEAR = 2,           /* hop limit */
 };
 static const tw_time GAP = 5 * TW_MSEC;         /* 200 a second */
 static const tw_time PREPARE_MAX = 4 * TW_SEC;
 static const tw_time LINGER = 2 * TW_SEC;       /* after the last packet */
+static const tw_time BOTH_NEAR = 300 * TW_MSEC; /* until both have sent their NEAR packets */
 
 /* --- the allowance ----------------------------------------------------------------------------------- */
 
@@ -94,6 +102,12 @@ static bool is_lottery(uint8_t kind)
     return kind == NAT_RANDOM || kind == NAT_UNKNOWN;
 }
 
+/* A new socket's port is the same outside, as far as it speaks with one peer only. */
+static bool keeps_port(const struct own_info *info)
+{
+    return info->kind == NAT_PRESERVING || (info->kind == NAT_EASY && info->step == EASY_KEEPS);
+}
+
 /* Two counters. One that counts by address keeps its port along a line, so it had better fan out; when
  * both do, each just tries all that the other may have got. */
 static enum role role_of_counter(const struct own_info *mine, const struct own_info *theirs,
@@ -107,10 +121,10 @@ static enum role role_of_counter(const struct own_info *mine, const struct own_i
 static enum role role_for(const struct own_info *mine, const struct own_info *theirs,
                           bool controlling)
 {
-    if (!is_hard(mine->kind) && !is_hard(theirs->kind))
-        return ROLE_NONE;
+    if (keeps_port(mine) && keeps_port(theirs))
+        return ROLE_MATCH;
     if (!is_hard(mine->kind))
-        return ROLE_SCAN;
+        return is_hard(theirs->kind) ? ROLE_SCAN : ROLE_NONE;
     if (!is_hard(theirs->kind))
         return ROLE_OPEN;
     if (is_lottery(mine->kind) || is_lottery(theirs->kind))
@@ -131,14 +145,15 @@ static enum role own_role(const struct tw_ice *a)
 /* A counter that keeps the parity of the inside port moves by two for sockets of one parity. */
 static bool keeps_parity(const struct tw_ice *a)
 {
-    return a->nat.kind == NAT_SEQUENTIAL && (a->nat.step == 2 || a->nat.step == -2);
+    const struct own_info *mine = &a->probe->mine;
+    return mine->kind == NAT_SEQUENTIAL && (mine->step == 2 || mine->step == -2);
 }
 
 static unsigned sockets_for(const struct tw_ice *a, enum role role)
 {
     if (role == ROLE_SCAN)
         return 0;
-    if (role == ROLE_OPEN && is_lottery(a->nat.kind))
+    if (role == ROLE_OPEN && is_lottery(a->probe->mine.kind))
         return PROBE_SOCKETS;
     return keeps_parity(a) ? 2 * FEW + 2 : role == ROLE_LINE ? 1 : FEW;
 }
@@ -152,7 +167,7 @@ static const struct base *measurer(const struct tw_ice *a)
 /* Sockets to send from: open ones, of the right parity; a counter's last one measures. */
 static bool is_sender(const struct tw_ice *a, const struct base *b)
 {
-    return b->state == BASE_OPEN && !(b == measurer(a) && a->nat.kind == NAT_SEQUENTIAL) &&
+    return b->state == BASE_OPEN && !(b == measurer(a) && a->probe->mine.kind == NAT_SEQUENTIAL) &&
            (!keeps_parity(a) || b->local.port % 2 == measurer(a)->local.port % 2);
 }
 
@@ -177,12 +192,10 @@ static uint16_t socket_at(const struct tw_ice *a, unsigned n)
 void ice_probe_fill(const struct tw_ice *a, struct own_info *ret)
 {
     const struct probe *p = a->probe;
-    *ret = (struct own_info){ 0 };
-    if (p && (p->state == PROBE_READY || p->state == PROBE_RUNNING))
+    *ret = (struct own_info){ .kind = a->nat.kind, .step = a->nat.step,
+                              .by_address = a->nat.by_address };
+    if (p) /* what counted at the beginning counts for the whole round */
         *ret = p->mine;
-    ret->kind = a->nat.kind;
-    ret->step = a->nat.step;
-    ret->by_address = a->nat.by_address;
     ret->round = a->probe_round;
     if (!p && a->probe_round)
         ret->phase = PHASE_REFUSED;
@@ -234,11 +247,26 @@ static void tell(struct tw_ice *a)
     ice_check_tick(a);
 }
 
+void ice_probe_news(struct tw_ice *a)
+{
+    const struct component *c = &a->comps[0];
+    if (!a->probe && c->path != NONE && a->streams[0].own && ice_is_relayed(a, &a->pairs[c->path]) &&
+        a->pairs[c->path].due == TW_NEVER)
+        a->pairs[c->path].check_at = a->now;
+}
+
 static void run(struct tw_ice *a)
 {
     struct probe *p = a->probe;
     if (p->state != PROBE_READY || !p->has_peer)
         return;
+    /* By what the peer says now: it may have learned something about its NAT meanwhile. */
+    p->role = (uint8_t)role_for(&p->mine, &p->peer, a->controlling);
+    if (p->role == ROLE_NONE || sockets_for(a, p->role) > p->base_n) {
+        a->probe_why = "the peer's NAT turned out to be of another kind";
+        ice_probe_end(a);
+        return;
+    }
     p->state = PROBE_RUNNING;
     p->at = a->now;
     p->until = TW_NEVER;
@@ -250,7 +278,7 @@ static void ready(struct tw_ice *a)
     struct probe *p = a->probe;
     p->state = PROBE_READY;
     p->mine.phase = PHASE_READY;
-    if (a->nat.kind == NAT_PRESERVING)
+    if (keeps_port(&p->mine))
         for (; p->mine.port_n < PROBE_PORTS && socket_at(a, p->mine.port_n) != NONE;
              p->mine.port_n++)
             p->mine.ports[p->mine.port_n] = a->bases[socket_at(a, p->mine.port_n)].local.port;
@@ -262,7 +290,7 @@ static void ready(struct tw_ice *a)
 static void sockets_ready(struct tw_ice *a)
 {
     struct probe *p = a->probe;
-    if (p->role == ROLE_SCAN || a->nat.kind != NAT_SEQUENTIAL) {
+    if (p->role == ROLE_SCAN || p->mine.kind != NAT_SEQUENTIAL) {
         ready(a);
         return;
     }
@@ -279,6 +307,8 @@ static void sockets_ready(struct tw_ice *a)
 static void begin(struct tw_ice *a, uint8_t round)
 {
     enum role role = own_role(a);
+    struct own_info mine;
+    ice_probe_fill(a, &mine);
     a->probe_round = round;
     if (role == ROLE_NONE || !can_probe(a) || udp_base(a) == NONE)
         return;
@@ -286,6 +316,7 @@ static void begin(struct tw_ice *a, uint8_t round)
     if (!a->probe)
         return;
     struct probe *p = a->probe;
+    p->mine = mine;
     allowance(a)->user = a;
     p->state = PROBE_PREPARING;
     p->role = (uint8_t)role;
@@ -293,7 +324,7 @@ static void begin(struct tw_ice *a, uint8_t round)
     p->at = TW_NEVER;
     p->until = a->now + PREPARE_MAX;
     unsigned n = sockets_for(a, role);
-    open_sockets(a, n && a->nat.kind == NAT_SEQUENTIAL ? n + 1 : n);
+    open_sockets(a, n && p->mine.kind == NAT_SEQUENTIAL ? n + 1 : n);
     if (!p->waiting)
         sockets_ready(a);
 }
@@ -319,7 +350,7 @@ void ice_probe_measured(struct tw_ice *a, const struct tw_addr *mapped)
     }
     for (; p->mine.port_n < PROBE_PORTS; p->mine.port_n++)
         p->mine.ports[p->mine.port_n] =
-            (uint16_t)(mapped->port + a->nat.step * (p->mine.port_n + 1));
+            (uint16_t)(mapped->port + p->mine.step * (p->mine.port_n + 1));
     ready(a);
 }
 
@@ -387,7 +418,7 @@ static bool plan(const struct tw_ice *a, unsigned i, uint16_t *ret_base, uint16_
     n = count_senders(a);
     if (p->role == ROLE_LINE)
         n = p->peer.port_n;
-    else if (p->role != ROLE_OPEN || !is_lottery(a->nat.kind))
+    else if (p->role != ROLE_OPEN || !is_lottery(p->mine.kind))
         n = n < FEW ? n : FEW;
     if (n == 0 || i >= n * (n > FEW ? 1 : PASSES))
         return false;
@@ -413,6 +444,8 @@ static bool plan(const struct tw_ice *a, unsigned i, uint16_t *ret_base, uint16_
  * volley, and then a pause that makes up for it. */
 static tw_time pause_after(const struct probe *p)
 {
+    if (p->next == FEW && p->role == ROLE_MATCH)
+        return BOTH_NEAR;
     if (p->role == ROLE_OPEN || p->role == ROLE_SCAN)
         return GAP;
     return p->next % FEW ? 0 : FEW * GAP;
@@ -430,16 +463,19 @@ bool ice_probe_tx(struct tw_ice *a)
     if (!plan(a, p->next, &base, &to.port) || !take(a, 1)) {
         p->at = TW_NEVER;
         p->until = a->now + LINGER;
-        if (p->role == ROLE_OPEN && is_lottery(a->nat.kind)) /* the peer goes on looking for us */
+        if (p->role == ROLE_OPEN && is_lottery(p->mine.kind)) /* the peer goes on looking for us */
             p->until += SCAN_ALL * GAP;
         return false;
     }
+    bool near = p->role == ROLE_MATCH && p->next < FEW;
     p->next++;
     p->at = a->now + pause_after(p);
     ice_draw_tid(a, tid);
     struct tw_bytes m = ice_check_build(a, 0, a->bases[base].order, tid, NULL);
     if (!m.n || ice_emit(a, base, &to, m, 0, true))
         return false;
+    if (near)
+        a->out.ttl = NEAR;
     a->stats.probes_sent++;
     return true;
 }

@@ -59,9 +59,7 @@ int tw_ice_write_sdp(const struct tw_ice *a, unsigned stream, char *out, size_t 
         const struct local *l = &a->locals[i];
         struct tw_ice_candidate c;
         char line[TW_ICE_LINE_MAX];
-        if (l->comp / a->cfg.components != stream || l->type == TW_ICE_PRFLX ||
-            (a->cfg.policy == TW_ICE_RELAY_ONLY && l->type != TW_ICE_RELAY) ||
-            (a->cfg.policy == TW_ICE_NO_HOST && l->type == TW_ICE_HOST))
+        if (l->comp / a->cfg.components != stream || !ice_is_told(a, l))
             continue;
         ice_local_fill(a, l, &c);
         if (tw_ice_write_candidate(&c, line, sizeof(line)))

@@ -229,6 +229,7 @@ void ice_select_lost(struct tw_ice *a, uint16_t comp)
         ice_note(a, TW_ICE_DISCONNECTED, comp, 0);
     a->connected = false;
     a->began = a->now;
+    ice_map_refresh(a);
     for (uint16_t i = 0; i < a->target_n; i++) /* those that are the peer's start anew */
         for (uint16_t r = 0; r < a->remote_n; r++)
             if (a->remotes[r].proved && tw_addr_eq_ip(&a->remotes[r].addr, &a->targets[i].ip))

@@ -284,6 +284,29 @@ static void open_sock(struct tw_rt_ice *r, const struct tw_ice_event *ev)
     tw_ice_opened(r->ice, tw_rt_now(), ev->sock, err, err ? NULL : &local);
 }
 
+static void on_mapped(void *user, uint32_t sock, const struct tw_addr *outside)
+{
+    struct tw_rt_ice *r = user;
+    tw_ice_mapped(r->ice, tw_rt_now(), sock, outside);
+    tw_rt_ice_pump(r);
+}
+
+static void map_sock(struct tw_rt_ice *r, const struct tw_ice_event *ev)
+{
+    if (!r->upnp && tw_rt_upnp_new(r->loop, on_mapped, r, &r->upnp))
+        return; /* then without */
+    tw_rt_upnp_want(r->upnp, ev->sock, ev->socket == TW_ICE_SOCK_LISTEN, &ev->local);
+}
+
+static void close_by_id(struct tw_rt_ice *r, uint32_t id)
+{
+    struct ice_sock *s = find(r, id);
+    if (s)
+        close_sock(s);
+    if (r->upnp)
+        tw_rt_upnp_drop(r->upnp, id);
+}
+
 static void send_over(struct ice_sock *s, const struct tw_datagram *d)
 {
     struct tw_bytes iov[9];
@@ -345,9 +368,9 @@ void tw_rt_ice_pump(struct tw_rt_ice *r)
         if (ev.type == TW_ICE_OPEN) {
             open_sock(r, &ev);
         } else if (ev.type == TW_ICE_CLOSE) {
-            struct ice_sock *s = find(r, ev.sock);
-            if (s)
-                close_sock(s);
+            close_by_id(r, ev.sock);
+        } else if (ev.type == TW_ICE_MAP) {
+            map_sock(r, &ev);
         } else {
             r->cfg.on_event(r, &ev);
         }
@@ -413,6 +436,7 @@ void tw_rt_ice_fini(struct tw_rt_ice *r)
     }
     if (r->watching)
         tw_rt_watch_fini(&r->watch);
+    tw_rt_upnp_free(r->upnp);
     uv_close((uv_handle_t *)&r->timer, on_timer_closed);
     tw_ice_free(r->ice);
     r->ice = NULL;

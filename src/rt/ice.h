@@ -9,6 +9,7 @@
 
 #include "rt/interfaces.h"
 #include "rt/link.h"
+#include "rt/upnp.h"
 #include "rt/udp.h"
 
 struct tw_rt_ice;
@@ -34,6 +35,7 @@ struct tw_rt_ice {
     struct tw_rt_tx *tx;
     uv_timer_t timer;
     struct tw_rt_watch watch;
+    struct tw_rt_upnp *upnp; /* NULL: was never needed */
     bool watching, draining, again, over;
 };
 

@@ -26,7 +26,24 @@ static int open_netlink(unsigned groups)
     return fd;
 }
 
-static void add(const struct nlmsghdr *h, struct tw_ice_interface *list, unsigned max, unsigned *n)
+struct listing {
+    struct tw_ice_interface *list;
+    unsigned n, max;
+};
+
+/* The next attribute of a message; false: there are no more. */
+static bool next_attr(const struct rtattr **at, size_t *left)
+{
+    const struct rtattr *a = *at;
+    if (*left < sizeof(*a) || a->rta_len < sizeof(*a) || a->rta_len > *left)
+        return false;
+    size_t step = RTA_ALIGN(a->rta_len);
+    *left -= step < *left ? step : *left;
+    *at = (const void *)((const char *)a + step);
+    return true;
+}
+
+static void add(const struct nlmsghdr *h, struct listing *l)
 {
     const struct ifaddrmsg *m = NLMSG_DATA(h);
     struct tw_ice_interface i = { .name = "" };
@@ -34,11 +51,11 @@ static void add(const struct nlmsghdr *h, struct tw_ice_interface *list, unsigne
     size_t left = IFA_PAYLOAD(h);
     size_t len = m->ifa_family == AF_INET ? 4 : 16;
     bool local = false;
-    if ((m->ifa_family != AF_INET && m->ifa_family != AF_INET6) || *n == max)
+    if ((m->ifa_family != AF_INET && m->ifa_family != AF_INET6) || l->n == l->max)
         return;
     i.ip.family = m->ifa_family == AF_INET ? TW_FAMILY_V4 : TW_FAMILY_V6;
-    const struct rtattr *a = IFA_RTA(m);
-    while (left >= sizeof(*a) && a->rta_len >= sizeof(*a) && a->rta_len <= left) {
+    const struct rtattr *at = IFA_RTA(m), *a = at;
+    for (; next_attr(&at, &left); a = at) {
         if (a->rta_type == IFA_FLAGS && RTA_PAYLOAD(a) >= sizeof(flags))
             memcpy(&flags, RTA_DATA(a), sizeof(flags));
         /* Of a point-to-point link IFA_ADDRESS is the other end. */
@@ -47,9 +64,6 @@ static void add(const struct nlmsghdr *h, struct tw_ice_interface *list, unsigne
             memcpy(i.ip.ip, RTA_DATA(a), len);
             local = a->rta_type == IFA_LOCAL;
         }
-        size_t step = RTA_ALIGN(a->rta_len);
-        left -= step < left ? step : left;
-        a = (const void *)((const char *)a + step);
     }
     if (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED) || tw_addr_is_any(&i.ip))
         return;
@@ -58,23 +72,51 @@ static void add(const struct nlmsghdr *h, struct tw_ice_interface *list, unsigne
     if (i.ip.family == TW_FAMILY_V6 && i.ip.ip[0] == 0xfe && (i.ip.ip[1] & 0xc0) == 0x80)
         i.ip.scope = m->ifa_index;
     i.temporary = i.ip.family == TW_FAMILY_V6 && flags & IFA_F_TEMPORARY;
-    list[(*n)++] = i;
+    l->list[l->n++] = i;
 }
 
-static unsigned dump(struct tw_ice_interface *list, unsigned max)
+/* A default route: its gateway is that of all addresses of the interface. */
+static void add_gateway(const struct nlmsghdr *h, struct listing *l)
+{
+    const struct rtmsg *m = NLMSG_DATA(h);
+    struct tw_addr gateway = { .family = m->rtm_family == AF_INET ? TW_FAMILY_V4 : TW_FAMILY_V6 };
+    uint32_t index = 0;
+    bool has_gateway = false;
+    char name[IF_NAMESIZE];
+    size_t left = RTM_PAYLOAD(h), len = m->rtm_family == AF_INET ? 4 : 16;
+    if (m->rtm_dst_len || m->rtm_type != RTN_UNICAST || m->rtm_table != RT_TABLE_MAIN)
+        return;
+    const struct rtattr *at = RTM_RTA(m), *a = at;
+    for (; next_attr(&at, &left); a = at) {
+        if (a->rta_type == RTA_GATEWAY && RTA_PAYLOAD(a) == len) {
+            memcpy(gateway.ip, RTA_DATA(a), len);
+            has_gateway = true;
+        } else if (a->rta_type == RTA_OIF && RTA_PAYLOAD(a) == sizeof(index)) {
+            memcpy(&index, RTA_DATA(a), sizeof(index));
+        }
+    }
+    if (!has_gateway || !if_indextoname(index, name))
+        return;
+    if (gateway.family == TW_FAMILY_V6 && gateway.ip[0] == 0xfe)
+        gateway.scope = index;
+    for (unsigned i = 0; i < l->n; i++)
+        if (l->list[i].ip.family == gateway.family && !l->list[i].gateway.family &&
+            strcmp(l->list[i].name, name) == 0)
+            l->list[i].gateway = gateway;
+}
+
+static void dump(uint16_t what, struct listing *l)
 {
     struct {
         struct nlmsghdr h;
-        struct ifaddrmsg m;
-    } ask = { .h = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETADDR,
+        struct rtmsg m; /* its first byte is the family, as that of struct ifaddrmsg: any */
+    } ask = { .h = { .nlmsg_len = sizeof(ask), .nlmsg_type = what,
                      .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
     _Alignas(struct nlmsghdr) char buf[16384];
-    unsigned n = 0;
-    bool done = false;
     int fd = open_netlink(0);
     if (fd < 0)
-        return 0;
-    done = send(fd, &ask, sizeof(ask), 0) < 0;
+        return;
+    bool done = send(fd, &ask, sizeof(ask), 0) < 0;
     while (!done) {
         ssize_t got = recv(fd, buf, sizeof(buf), 0);
         if (got <= 0)
@@ -83,11 +125,12 @@ static unsigned dump(struct tw_ice_interface *list, unsigned max)
         for (const struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
             done = done || h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
             if (h->nlmsg_type == RTM_NEWADDR)
-                add(h, list, max, &n);
+                add(h, l);
+            else if (h->nlmsg_type == RTM_NEWROUTE)
+                add_gateway(h, l);
         }
     }
     close(fd);
-    return n;
 }
 
 /* The address that packets to far away would have. Nothing is sent. */
@@ -123,12 +166,14 @@ static void to_front(struct tw_ice_interface *list, unsigned n, const struct tw_
 unsigned tw_rt_interfaces(struct tw_ice_interface *ret_list, unsigned max)
 {
     struct tw_addr ip;
-    unsigned n = dump(ret_list, max);
+    struct listing l = { .list = ret_list, .max = max };
+    dump(RTM_GETADDR, &l);
+    dump(RTM_GETROUTE, &l);
     if (default_source(TW_FAMILY_V4, &ip))
-        to_front(ret_list, n, &ip);
+        to_front(ret_list, l.n, &ip);
     if (default_source(TW_FAMILY_V6, &ip)) /* RFC 8421 §4: IPv6 before IPv4 */
-        to_front(ret_list, n, &ip);
-    return n;
+        to_front(ret_list, l.n, &ip);
+    return l.n;
 }
 
 /* --- watching ------------------------------------------------------------------------------------ */
@@ -139,21 +184,36 @@ static void on_timer(uv_timer_t *t)
     w->changed(w->user);
 }
 
+/* Of routes, of which some machines have a million, only the default ones do. */
+static bool does_matter(const struct nlmsghdr *h)
+{
+    const struct rtmsg *m = NLMSG_DATA(h);
+    bool route = h->nlmsg_type == RTM_NEWROUTE || h->nlmsg_type == RTM_DELROUTE;
+    return !route || m->rtm_dst_len == 0;
+}
+
 static void on_routes(uv_poll_t *p, int status, int events)
 {
     struct tw_rt_watch *w = p->data;
-    uint8_t ignored[8192];
+    _Alignas(struct nlmsghdr) char buf[8192];
+    ssize_t got;
+    bool matters = false;
     (void)status, (void)events;
-    while (recv(w->fd, ignored, sizeof(ignored), MSG_DONTWAIT) > 0) {
+    while ((got = recv(w->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+        size_t left = (size_t)got;
+        for (const struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
+            matters = matters || does_matter(h);
     }
-    uv_timer_start(&w->timer, on_timer, LATER_MS, 0);
+    if (matters || errno == ENOBUFS)
+        uv_timer_start(&w->timer, on_timer, LATER_MS, 0);
 }
 
 int tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop, void (*changed)(void *user),
                      void *user)
 {
     *w = (struct tw_rt_watch){ .changed = changed, .user = user };
-    w->fd = open_netlink(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+    w->fd = open_netlink(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                         RTMGRP_IPV6_ROUTE);
     if (w->fd < 0)
         return TW_ESYS;
     uv_poll_init(loop, &w->poll, w->fd);

@@ -6,11 +6,11 @@
 
 #include <thalweg/ice.h>
 
-/* All usable addresses with the names of their interfaces, at most max: those that the default routes
+/* All usable addresses with the names and gateways of their interfaces, at most max: those that the default routes
  * would use first, tentative and deprecated ones not at all. Loopback is there too. */
 unsigned tw_rt_interfaces(struct tw_ice_interface *ret_list, unsigned max);
 
-/* Calls back, on the loop, some moments after addresses have come or gone. */
+/* Calls back, on the loop, some moments after addresses or default routes have come or gone. */
 struct tw_rt_watch {
     uv_poll_t poll;
     uv_timer_t timer;

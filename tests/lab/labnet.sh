@@ -1,23 +1,5 @@
-# Network namespaces joined by labnet. Sourced; needs lib.sh. Runs the script again inside namespaces of its
-# own, where it may make others.
-enter_lab() {
-    if [ -z "${IN_LAB:-}" ]; then
-        for program in ip unshare; do
-            command -v "$program" >/dev/null || { echo "SKIP: $program is not installed"; exit 77; }
-        done
-        [ -c /dev/net/tun ] || { echo "SKIP: there is no /dev/net/tun here"; exit 77; }
-        how="--net --mount --pid --fork --mount-proc"
-        [ "$(id -u)" = 0 ] || how="--user --map-root-user $how"
-        # shellcheck disable=SC2086
-        unshare $how true 2>/dev/null || { echo "SKIP: namespaces are not allowed here"; exit 77; }
-        export IN_LAB=1
-        # shellcheck disable=SC2086
-        exec unshare $how bash "$0" "$@"
-    fi
-    mount -t tmpfs lab /run || exit 1
-    mkdir -p /run/netns
-    ip link set lo up
-}
+# Network namespaces joined by labnet. Sourced; needs namespaces.sh and lib.sh.
+[ -c /dev/net/tun ] || { echo "SKIP: there is no /dev/net/tun here"; exit 77; }
 
 # lab_up DELAY-MS NAT-A NAT-B: namespaces a (192.168.1.5) and b (192.168.2.5) behind such NATs ("-": none,
 # with public addresses), and s (203.0.114.1 and .2) on the open network.
@@ -59,20 +41,4 @@ lab_down() {
     for n in a b s; do
         ip netns del $n
     done
-}
-
-# lab_pair SECONDS "A command" "B command": two that exchange descriptions over pipes; what A says is in
-# $WORK/ours, its standard error in $WORK/a.
-lab_pair() {
-    rm -f "$WORK/to" "$WORK/from"
-    mkfifo "$WORK/to" "$WORK/from"
-    # shellcheck disable=SC2086
-    timeout "$1" ip netns exec b $3 <"$WORK/to" >"$WORK/from" 2>"$WORK/b" &
-    other=$!
-    # shellcheck disable=SC2086
-    timeout "$1" ip netns exec a $2 >"$WORK/to" <"$WORK/from" 2>"$WORK/a"
-    status=$?
-    kill "$other" 2>/dev/null
-    wait "$other" 2>/dev/null
-    return $status
 }

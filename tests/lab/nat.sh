@@ -4,62 +4,18 @@
 # relay runs with its default peer policy.
 set -u
 HERE=$(dirname "$0")
-if [ -z "${IN_LAB:-}" ]; then
-    for program in ip unshare; do
-        command -v "$program" >/dev/null || { echo "SKIP: $program is not installed"; exit 77; }
-    done
-    NFT=$(command -v nft || command -v /usr/sbin/nft) || { echo "SKIP: nft is not installed"; exit 77; }
-    export NFT IN_LAB=1
-    how="--net --mount --pid --fork --mount-proc"
-    [ "$(id -u)" = 0 ] || how="--user --map-root-user $how"
-    # shellcheck disable=SC2086
-    unshare $how true 2>/dev/null || { echo "SKIP: namespaces are not allowed here"; exit 77; }
-    # shellcheck disable=SC2086
-    exec unshare $how "$0"
-fi
+. "$HERE/namespaces.sh"
+enter_lab "$@"
 . "$HERE/../interop/lib.sh"
-mount -t tmpfs lab /run || fail "mount"
-mkdir -p /run/netns
-ip link set lo up
+need_nft
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
-# host NAME ADDRESS GATEWAY [NAT-OF]: a namespace on a link to its gateway's namespace
-host() {
-    ip netns add "$1" || fail "namespace $1"
-    ip -n "$1" link set lo up
-}
-link() { # from-namespace address to-namespace address ("" is the middle)
-    name=v$RANDOM
-    ip link add "$name"a type veth peer name "$name"b
-    ip link set "$name"a netns "$1"
-    ip -n "$1" addr add "$2/24" dev "$name"a
-    ip -n "$1" link set "$name"a up
-    ip -n "$1" route add default via "$4"
-    if [ -n "$3" ]; then
-        ip link set "$name"b netns "$3"
-        ip -n "$3" addr add "$4/24" dev "$name"b
-        ip -n "$3" link set "$name"b up
-    else
-        ip addr add "$4/24" dev "$name"b
-        ip link set "$name"b up
-    fi
-}
-in_ns() {
-    ns=$1
-    shift
-    ip netns exec "$ns" "$@"
-}
 for n in relay echo nat client; do host $n; done
 link relay 11.0.1.2 "" 11.0.1.1
 link echo 11.0.4.2 "" 11.0.4.1
 link nat 11.0.2.2 "" 11.0.2.1
 link client 192.168.1.2 nat 192.168.1.1
-in_ns nat sh -c "echo 1 >/proc/sys/net/ipv4/ip_forward
-    $NFT 'add table ip n; add chain ip n p { type nat hook postrouting priority 100; };
-          add rule ip n p ip saddr 192.168.1.0/24 masquerade random'" || {
-    echo "SKIP: this kernel has no nftables NAT"
-    exit 77
-}
+masquerade nat 192.168.1.0/24 random
 
 ip -n relay addr add 11.0.1.3/24 dev "$(ip -n relay -o link show type veth | awk -F'[ :@]+' '{ print $2; exit }')"
 sandbox=
@@ -116,7 +72,7 @@ nat() { in_ns client "$BUILD/thalweg" nat --json --timeout 600 11.0.1.2 >"$WORK/
 nat
 grep -q '"mapping":"address-and-port","filtering":"address-and-port"' "$WORK/nat" || { cat "$WORK/nat"; fail "the NAT is told wrong"; }
 # ... and without "random" it keeps the client's port, so that all see the same.
-in_ns nat sh -c "$NFT flush chain ip n p; $NFT add rule ip n p ip saddr 192.168.1.0/24 masquerade"
+masquerade nat 192.168.1.0/24
 nat
 grep -q '"port_preserved":true,"mapping":"independent","filtering":"address-and-port"' "$WORK/nat" || { cat "$WORK/nat"; fail "the NAT is told wrong"; }
 echo "ok: both NATs are told right"

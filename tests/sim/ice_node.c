@@ -147,6 +147,9 @@ static void on_event(struct ice_node *n, const struct tw_ice_event *ev)
     case TW_ICE_OPEN:
         on_open(n, ev);
         break;
+    case TW_ICE_MAP:
+        n->maps_wanted++;
+        break;
     case TW_ICE_CLOSE:
         n->opened--;
         sim_close(n->host, ev->sock);
@@ -254,11 +257,12 @@ void ice_node_gather(struct ice_node *n)
     ice_node_pump(n);
 }
 
-void ice_node_meet(struct ice_node *a, struct ice_node *b, tw_time signal_delay)
+void ice_node_meet(struct ice_node *a, struct ice_node *b, tw_time there, tw_time back)
 {
     a->peer = b;
     b->peer = a;
-    a->signal_delay = b->signal_delay = signal_delay;
+    a->signal_delay = there;
+    b->signal_delay = back;
     ice_node_tell(a);
     ice_node_tell(b);
 }

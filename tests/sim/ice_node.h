@@ -33,6 +33,7 @@ struct ice_node {
     unsigned inbox_n;
     bool gathered, connected, failed, closed, stop, speaks;
     unsigned opened;         /* sockets now */
+    unsigned maps_wanted;    /* MAP events */
     tw_time gathered_at, heard_at, connected_at, direct_at; /* 0: not yet */
     struct tw_ice_path path;
     unsigned paths, disconnects;
@@ -50,7 +51,7 @@ void ice_node_fini(struct ice_node *n);
 /* Tells the agent its interfaces. */
 void ice_node_gather(struct ice_node *n);
 /* From now on the two tell each other what they have, and what they will have. */
-void ice_node_meet(struct ice_node *a, struct ice_node *b, tw_time signal_delay);
+void ice_node_meet(struct ice_node *a, struct ice_node *b, tw_time there, tw_time back);
 /* After any verb on n->ice. */
 void ice_node_pump(struct ice_node *n);
 /* Data over the first component. */

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { MAX_HOSTS = 32, MAX_NATS = 32, MAX_MAPPINGS = 4096, BUCKETS = 256, MAX_IPS = 4, HOPS = 1 };
+enum { MAX_HOSTS = 32, MAX_NATS = 32, MAX_MAPPINGS = 4096, BUCKETS = 256, MAX_IPS = 4 };
 
 struct mapping {
     bool used;
@@ -11,6 +11,7 @@ struct mapping {
     uint16_t port;
     uint32_t generation;        /* tells it from others at the same place */
     tw_time last, made;
+    tw_time until;              /* of one that was asked for; 0: it is none */
     int next_out, next_port;    /* of the same bucket, -1: none */
 };
 
@@ -309,6 +310,8 @@ static struct tw_addr part(const struct tw_addr *a, enum sim_dependence d)
 
 static bool is_alive(const struct sim_nat *n, const struct mapping *m)
 {
+    if (m->until)
+        return n->sim->now < m->until;
     return m->used && n->sim->now - m->last < n->kind.idle &&
            (!n->kind.life || n->sim->now - m->made < n->kind.life);
 }
@@ -420,15 +423,9 @@ static void sweep(struct sim_nat *n)
     n->map_n = kept;
 }
 
-static struct mapping *map_out(struct sim_nat *n, const struct tw_addr *inside,
-                               const struct tw_addr *dst)
+/* NULL: the table is full. */
+static struct mapping *add_mapping(struct sim_nat *n, const struct mapping *like)
 {
-    struct tw_addr key = part(dst, n->kind.mapping);
-    for (int i = *bucket_of(n, inside); i >= 0; i = n->maps[i].next_out) {
-        struct mapping *m = &n->maps[i];
-        if (tw_addr_eq(&m->inside, inside) && tw_addr_eq(&m->key, &key) && is_alive(n, m))
-            return m;
-    }
     if (n->map_n == MAX_MAPPINGS)
         sweep(n);
     if (n->map_n == MAX_MAPPINGS)
@@ -438,17 +435,59 @@ static struct mapping *map_out(struct sim_nat *n, const struct tw_addr *inside,
         n->maps = realloc(n->maps, (size_t)n->map_cap * sizeof(*n->maps));
         assert(n->maps);
     }
-    uint16_t port = pick_port(n, inside->port);
-    n->maps[n->map_n] = (struct mapping){ .used = true, .inside = *inside, .key = key, .port = port,
-                                          .made = n->sim->now, .generation = ++n->generation };
-    link_mapping(n, n->map_n);
-    return &n->maps[n->map_n++];
+    struct mapping *m = &n->maps[n->map_n];
+    *m = *like;
+    m->made = n->sim->now;
+    m->generation = ++n->generation;
+    link_mapping(n, n->map_n++);
+    return m;
+}
+
+static uint64_t taken_key(const struct tw_addr *remote, uint16_t port)
+{
+    return hash_addr(0xbadc0ffe0ddf00du ^ (uint64_t)port << 32, remote) | 1;
+}
+
+static struct mapping *map_out(struct sim_nat *n, const struct tw_addr *inside,
+                               const struct tw_addr *dst)
+{
+    bool taken = n->kind.collides && seen_has(&n->seen, taken_key(dst, inside->port));
+    struct tw_addr key = taken ? *dst : part(dst, n->kind.mapping);
+    for (int i = *bucket_of(n, inside); i >= 0; i = n->maps[i].next_out) {
+        struct mapping *m = &n->maps[i];
+        if (tw_addr_eq(&m->inside, inside) && (m->until || tw_addr_eq(&m->key, &key)) &&
+            is_alive(n, m))
+            return m;
+    }
+    uint16_t port = taken ? (uint16_t)(1024 + draw(n->sim) % 64000) : pick_port(n, inside->port);
+    return add_mapping(n, &(struct mapping){ .used = true, .inside = *inside, .key = key,
+                                             .port = port });
+}
+
+uint16_t sim_nat_forward(struct sim_nat *n, bool tcp, const struct tw_addr *inside, uint16_t port,
+                         tw_time until)
+{
+    (void)tcp;
+    for (int i = *bucket_of(n, inside); i >= 0; i = n->maps[i].next_out) {
+        struct mapping *m = &n->maps[i];
+        if (m->until && tw_addr_eq(&m->inside, inside) && is_alive(n, m)) {
+            m->until = until;
+            return m->port;
+        }
+    }
+    if (until <= n->sim->now)
+        return 0;
+    while (!port || !port_free(n, port))
+        port = (uint16_t)(1024 + draw(n->sim) % 64000);
+    struct mapping *m = add_mapping(n, &(struct mapping){ .used = true, .inside = *inside,
+                                                          .port = port, .until = until });
+    return m ? m->port : 0;
 }
 
 /* Outwards: the source is replaced. */
 static bool pass_out(struct sim_nat *n, struct packet *p)
 {
-    if (n->kind.no_udp)
+    if (n->kind.no_udp || --p->ttl == 0)
         return false;
     struct mapping *m = map_out(n, &p->src, &p->dst);
     if (!m)
@@ -469,11 +508,14 @@ static bool pass_in(struct sim_nat *n, struct packet *p)
         struct mapping *m = &n->maps[i];
         if (m->port != p->dst.port || !is_alive(n, m) ||
             (n->kind.firewall && !tw_addr_eq_ip(&m->inside, &p->dst)) ||
-            (n->kind.filtering != SIM_INDEPENDENT && !seen_has(&n->seen, seen_key(n, m, &p->src))))
+            (n->kind.filtering != SIM_INDEPENDENT && !m->until &&
+             !seen_has(&n->seen, seen_key(n, m, &p->src))))
             continue;
         p->dst = m->inside;
         return true;
     }
+    if (n->kind.collides)
+        seen_put(&n->seen, taken_key(&p->src, p->dst.port));
     return false;
 }
 
@@ -630,6 +672,10 @@ static void drop(struct sim *s, struct packet *p)
 /* From some place in the network (inside of NAT `at`, or the open network for NULL) to a host. */
 static void route(struct sim *s, struct packet *p, struct sim_nat *at)
 {
+    if (!at && --p->ttl == 0) { /* the open network counts as one hop */
+        drop(s, p);
+        return;
+    }
     for (int hops = 0; hops < 16; hops++) {
         struct sim_host *h = find_host(s, &p->dst, at);
         if (h) {
@@ -716,7 +762,7 @@ static void send_piece(struct sim_host *h, const struct tw_datagram *d, const st
     p->src = *src;
     p->dst = p->sent_to = d->dst;
     p->tos = d->tos;
-    p->ttl = (uint8_t)((d->ttl ? d->ttl : 64) - HOPS);
+    p->ttl = d->ttl ? d->ttl : 64;
     p->flags = d->flags;
     p->n = n;
     memcpy(p->bytes, bytes, n);

@@ -19,6 +19,9 @@ struct sim_nat_kind {
     bool hairpin;
     bool firewall;    /* stateful, translates nothing: hosts behind it keep their addresses */
     bool no_udp;      /* lets no UDP out */
+    bool collides;    /* a packet from outside for which there is no mapping takes that pair of
+                         addresses: what is sent the other way later leaves from a port drawn by
+                         lot (Linux, where no rule of its own drops what comes for itself) */
     bool silent_out;  /* answers what it does not let out with nothing instead of an ICMP error */
     tw_time idle;     /* a mapping ends after so long without a packet; 0: 120 s */
     tw_time life;     /* ... and after so long in any case; 0: never */
@@ -58,6 +61,10 @@ struct sim_nat *sim_nat(struct sim *s, struct tw_addr outside, struct sim_nat_ki
 /* The link between its outside and the network there; none: no delay. Where the long way lies behind
  * the NAT, as it does, two packets that meet half-way find both NATs open. */
 void sim_nat_set_link(struct sim_nat *n, struct sim_link link);
+/* A mapping that was asked for (PCP): of `inside`, for all to use, until then; a time that is past ends it.
+ * port: the outside one that is wanted. Returns the one that it has. */
+uint16_t sim_nat_forward(struct sim_nat *n, bool tcp, const struct tw_addr *inside, uint16_t port,
+                         tw_time until);
 /* Forgets all mappings, as after a power cut. */
 void sim_nat_reboot(struct sim_nat *n);
 

@@ -119,6 +119,12 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                                  .own_peer = !o->foreign, .foreign = o->foreign,
                                  .no_probing = o->no_probing };
     ice_node_init(n, w->sim, ip, nat, link, &cfg);
+    if (nat && p->has_gateway) {
+        n->interfaces[0].gateway = at(192, 168, who, 1);
+        gateway_node_init(first ? &w->gateway_a : &w->gateway_b, w->sim, nat,
+                          n->interfaces[0].gateway,
+                          p->carrier ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->gateway);
+    }
     n->cfg.servers = NULL;
 }
 
@@ -147,7 +153,7 @@ void world_begin(struct world *w, const struct world_options *o)
     ice_node_gather(&w->a);
     ice_node_gather(&w->b);
     sim_run(w->sim, sim_now(w->sim) + 400 * TW_MSEC, NULL);
-    ice_node_meet(&w->a, &w->b, o->signal_delay);
+    ice_node_meet(&w->a, &w->b, o->signal_delay, o->signal_delay + o->answer_delay);
 }
 
 struct outcome world_connect(struct world *w, const struct world_options *o)

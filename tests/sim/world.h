@@ -3,6 +3,7 @@
 #ifndef TW_SIM_WORLD_H
 #define TW_SIM_WORLD_H
 
+#include "gateway_node.h"
 #include "ice_node.h"
 #include "nodes.h"
 
@@ -13,6 +14,8 @@ struct place {
     bool carrier;               /* another NAT behind which that one is */
     struct sim_nat_kind outer;
     struct sim_link link;
+    bool has_gateway;           /* the NAT's inside is known and may map ports */
+    enum gateway_speech gateway;
 };
 
 struct world_options {
@@ -22,6 +25,7 @@ struct world_options {
     bool dead_server;           /* one more STUN and TURN server that answers nothing */
     bool foreign;               /* the agents take each other for strangers */
     bool no_probing;
+    tw_time answer_delay;       /* so much later than b, a hears of the other */
     tw_time signal_delay, limit; /* limit: how long to try; 0: 15 s */
     uint64_t seed;
 };
@@ -41,6 +45,7 @@ struct world {
     struct relay_node relay;
     struct ice_node a, b;
     struct sim_nat *nat_a, *nat_b;
+    struct gateway_node gateway_a, gateway_b;
 };
 
 /* Everything up to where both have gathered and begun to tell each other. */

@@ -63,9 +63,27 @@ static void strangers_of_rfc_8445(void **state)
         }
 }
 
+/* Where nothing drops what comes for the NAT itself, Linux holds a port for whoever spoke first. */
+static void linux_without_a_firewall(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 10; i++) {
+        struct sim_nat_kind k = { .filtering = SIM_ADDRESS_AND_PORT, .collides = true };
+        struct world_options o = { .a = { .natted = true, .nat = k, .link = link20 },
+                                   .b = { .natted = true, .nat = k, .link = link20 },
+                                   .answer_delay = i * 20 * TW_MSEC, .seed = i + 1 };
+        struct outcome r = world_run(&o);
+        print_message("a %lld ms late: %s after %lld ms\n", (long long)(o.answer_delay / TW_MSEC),
+                      r.direct ? "direct" : "relayed",
+                      (long long)((r.direct ? r.direct_after : r.usable) / TW_MSEC));
+        assert_true(r.direct && r.direct_after <= 2 * TW_SEC);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(matrix),
+                                        cmocka_unit_test(linux_without_a_firewall),
                                         cmocka_unit_test(strangers_of_rfc_8445) };
     if (sodium_init() < 0)
         return 1;

@@ -284,7 +284,7 @@ static void both_in_one_role_agree(void **state)
             ice_node_init(&n[1], s, ip("198.51.102.9"), NULL, near, &cfg);
             ice_node_gather(&n[0]);
             ice_node_gather(&n[1]);
-            ice_node_meet(&n[0], &n[1], TW_MSEC);
+            ice_node_meet(&n[0], &n[1], TW_MSEC, TW_MSEC);
             sim_run(s, sim_now(s) + 5 * TW_SEC, NULL);
             assert_true(n[0].connected && n[1].connected);
             assert_true(tw_ice_is_controlling(n[0].ice) != tw_ice_is_controlling(n[1].ice));
