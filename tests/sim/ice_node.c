@@ -112,10 +112,26 @@ static void read_inbox(struct ice_node *n, tw_time now)
 
 /* --- the agent's events ----------------------------------------------------------------------- */
 
+static void connect_out(struct ice_node *n, const struct tw_ice_event *ev)
+{
+    static const struct tw_addr straight = { .family = TW_FAMILY_NONE };
+    bool turn = ev->socket == TW_ICE_SOCK_TURN;
+    bool tls = turn && n->transports[ev->server] == TW_TRANSPORT_TLS;
+    stream_connect(&n->streams, ev->sock, turn ? STREAM_STUN : STREAM_RFC4571, tls, ev->local,
+                   ev->remote, turn ? n->proxy : straight);
+}
+
 static void on_open(struct ice_node *n, const struct tw_ice_event *ev)
 {
     struct tw_addr local;
-    bool ok = ev->socket == TW_ICE_SOCK_UDP && sim_open(n->host, ev->sock, ev->local, &local);
+    bool ok;
+    if (ev->socket == TW_ICE_SOCK_CONNECT ||
+        (ev->socket == TW_ICE_SOCK_TURN && n->transports[ev->server] != TW_TRANSPORT_UDP)) {
+        connect_out(n, ev);
+        return;
+    }
+    ok = ev->socket == TW_ICE_SOCK_LISTEN ? sim_tcp_listen(n->host, ev->sock, ev->local, &local)
+                                          : sim_open(n->host, ev->sock, ev->local, &local);
     n->opened += ok;
     tw_ice_opened(n->ice, sim_now(n->sim), ev->sock, ok ? 0 : TW_ESYS, ok ? &local : NULL);
 }
@@ -151,6 +167,10 @@ static void on_event(struct ice_node *n, const struct tw_ice_event *ev)
         n->maps_wanted++;
         break;
     case TW_ICE_CLOSE:
+        if (stream_find(&n->streams, ev->sock)) {
+            stream_close(&n->streams, ev->sock);
+            break;
+        }
         n->opened--;
         sim_close(n->host, ev->sock);
         break;
@@ -193,7 +213,10 @@ static void send_all(struct ice_node *n)
 {
     struct tw_datagram d;
     while (tw_ice_poll_tx(n->ice, &d))
-        sim_send(n->host, &d);
+        if (stream_find(&n->streams, d.sock))
+            stream_send(&n->streams, d.sock, d.iov, d.iov_n);
+        else
+            sim_send(n->host, &d);
 }
 
 void ice_node_pump(struct ice_node *n)
@@ -225,6 +248,43 @@ static void on_wake(void *ctx, tw_time now)
     ice_node_pump(n);
 }
 
+/* --- connections ------------------------------------------------------------------------------ */
+
+static void on_stream_open(void *ctx, tw_time now, struct stream *s)
+{
+    struct ice_node *n = ctx;
+    struct tw_addr local = s->local;
+    tw_ice_opened(n->ice, now, s->id, 0, &local);
+    ice_node_pump(n);
+}
+
+static void on_frames(void *ctx, tw_time now, struct stream *s, struct tw_bytes bytes)
+{
+    struct ice_node *n = ctx;
+    struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local, .iov = &bytes,
+                             .iov_n = 1 };
+    (void)!tw_ice_recv(n->ice, now, &d);
+    ice_node_pump(n);
+}
+
+static void on_stream_over(void *ctx, tw_time now, const struct stream *gone)
+{
+    struct ice_node *n = ctx;
+    tw_ice_opened(n->ice, now, gone->id, TW_ESYS, NULL); /* counts only while it is opening */
+    tw_ice_disconnected(n->ice, now, gone->id);
+    ice_node_pump(n);
+}
+
+static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const struct tw_addr *local,
+                            const struct tw_addr *remote)
+{
+    struct ice_node *n = ctx;
+    uint32_t id;
+    (void)local;
+    tw_ice_accepted(n->ice, now, listener, remote, &id);
+    return id;
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 void ice_node_init(struct ice_node *n, struct sim *s, struct tw_addr ip, struct sim_nat *nat,
@@ -237,6 +297,14 @@ void ice_node_init(struct ice_node *n, struct sim *s, struct tw_addr ip, struct 
     n->cfg = *cfg;
     n->host = sim_host(s, ip, nat, link);
     sim_host_attach(n->host, n, on_receive, NULL, on_wake);
+    streams_init(&n->streams, n->host, n);
+    n->streams.opened = on_stream_open;
+    n->streams.frames = on_frames;
+    n->streams.over = on_stream_over;
+    n->streams.accepted = on_accepted;
+    n->streams.accepts = STREAM_RFC4571;
+    for (size_t i = 0; i < cfg->server_n; i++)
+        n->transports[i] = cfg->servers[i].transport;
     n->interfaces[n->interface_n++] = (struct tw_ice_interface){ .name = "eth0", .ip = ip };
     int err = tw_ice_new(&n->cfg, &env, &n->ice);
     assert(!err);
@@ -247,6 +315,7 @@ void ice_node_fini(struct ice_node *n)
 {
     tw_ice_free(n->ice);
     n->ice = NULL;
+    streams_fini(&n->streams);
 }
 
 void ice_node_gather(struct ice_node *n)

@@ -5,6 +5,7 @@
 #include <thalweg/ice.h>
 
 #include "sim.h"
+#include "stream.h"
 
 enum { ICE_INBOX = 160 };
 
@@ -32,6 +33,9 @@ struct ice_node {
     struct ice_word inbox[ICE_INBOX];
     unsigned inbox_n;
     bool gathered, connected, failed, closed, stop, speaks;
+    struct streams streams;
+    enum tw_transport transports[TW_ICE_SERVERS_MAX]; /* of the servers */
+    struct tw_addr proxy;    /* connections to servers go through it; family NONE: straight */
     unsigned opened;         /* sockets now */
     unsigned maps_wanted;    /* MAP events */
     tw_time gathered_at, heard_at, connected_at, direct_at; /* 0: not yet */

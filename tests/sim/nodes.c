@@ -66,6 +66,10 @@ static void relay_drain(struct relay_node *n, unsigned w)
     struct tw_relay_event ev;
     for (;;) {
         while (tw_relay_poll_tx(n->relay[w], &d)) {
+            if (d.sock & TW_RELAY_STREAM) {
+                stream_send(&n->streams, d.sock, d.iov, d.iov_n);
+                continue;
+            }
             d.sock = outer_id(w, d.sock);
             sim_send(n->host, &d);
         }
@@ -113,12 +117,51 @@ static void relay_wake(void *ctx, tw_time now)
     }
 }
 
+static uint32_t relay_accepted(void *ctx, tw_time now, uint32_t listener,
+                               const struct tw_addr *local, const struct tw_addr *remote)
+{
+    struct relay_node *n = ctx;
+    (void)now, (void)listener, (void)local, (void)remote;
+    return n->quiet || !n->relay[0] ? 0 : TW_RELAY_STREAM | ++n->stream_next;
+}
+
+static void relay_frames(void *ctx, tw_time now, struct stream *s, struct tw_bytes bytes)
+{
+    struct relay_node *n = ctx;
+    struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local, .iov = &bytes,
+                             .iov_n = 1 };
+    tw_relay_recv(n->relay[0], now, &d);
+    relay_drain(n, 0);
+}
+
+static void relay_left(void *ctx, tw_time now, const struct stream *gone)
+{
+    struct relay_node *n = ctx;
+    tw_relay_disconnected(n->relay[0], now, gone->id, &gone->remote, &gone->local);
+    relay_drain(n, 0);
+}
+
+void relay_node_listen(struct relay_node *n, uint16_t port)
+{
+    struct tw_addr at = n->cfg.listeners[0];
+    at.port = port;
+    assert(n->workers == 1);
+    bool ok = sim_tcp_listen(n->host, 1000u + port, at, NULL);
+    assert(ok);
+    (void)ok;
+}
+
 void relay_node_init(struct relay_node *n, struct sim *s, struct tw_addr ip, struct tw_addr ip6,
                      struct sim_link link, unsigned workers)
 {
     *n = (struct relay_node){ .sim = s, .workers = workers };
     n->host = sim_host(s, ip, NULL, link);
     sim_host_attach(n->host, n, relay_receive, relay_icmp, relay_wake);
+    streams_init(&n->streams, n->host, n);
+    n->streams.frames = relay_frames;
+    n->streams.over = relay_left;
+    n->streams.accepted = relay_accepted;
+    n->streams.accepts = STREAM_STUN;
     int err = tw_relay_users_new("realm", &n->users);
     assert(!err);
     err = tw_relay_users_add(n->users, "user", "pass");
@@ -173,6 +216,7 @@ void relay_node_stop(struct relay_node *n)
 void relay_node_fini(struct relay_node *n)
 {
     relay_node_stop(n);
+    streams_fini(&n->streams);
     tw_relay_users_free(n->users);
 }
 

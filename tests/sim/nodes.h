@@ -6,6 +6,7 @@
 #include <thalweg/turn.h>
 
 #include "sim.h"
+#include "stream.h"
 
 enum { NODE_WORKERS = 4, NODE_EVENTS = 64 };
 
@@ -22,6 +23,8 @@ struct relay_node {
     unsigned opens, open_errors_left; /* the next so many OPENs find the port taken */
     struct tw_relay_event flow;       /* the last FLOW */
     bool quiet;                       /* answers nothing, as if switched off */
+    struct streams streams;           /* clients over TCP, and what stands for TLS; one worker then */
+    uint32_t stream_next;
 };
 
 /* User "user", password "pass", realm "realm"; listens on ip:3478 and relays on ip, and on ip6 when
@@ -29,6 +32,8 @@ struct relay_node {
 void relay_node_init(struct relay_node *n, struct sim *s, struct tw_addr ip, struct tw_addr ip6,
                      struct sim_link link, unsigned workers);
 void relay_node_start(struct relay_node *n);
+/* Takes TCP and TLS at this port of its first address, too. */
+void relay_node_listen(struct relay_node *n, uint16_t port);
 void relay_node_stop(struct relay_node *n); /* forgets everything, as a crash does */
 void relay_node_fini(struct relay_node *n);
 struct tw_relay_stats relay_node_stats(const struct relay_node *n);

@@ -22,7 +22,11 @@ struct sim_nat_kind {
     bool collides;    /* a packet from outside for which there is no mapping takes that pair of
                          addresses: what is sent the other way later leaves from a port drawn by
                          lot (Linux, where no rule of its own drops what comes for itself) */
-    bool silent_out;  /* answers what it does not let out with nothing instead of an ICMP error */
+    bool tls_only;    /* ends connections whose first bytes from inside are no ClientHello */
+    uint16_t only_ports[2]; /* TCP goes out only to these; 0: to all */
+    struct tw_addr only_to; /* nothing goes out but to this address (a proxy); family NONE: to all */
+    bool no_simultaneous;   /* TCP: no connection that begins on both sides (RFC 5382 REQ-2) */
+    bool tcp_reset;   /* answers connections from outside with a reset instead of silence */
     tw_time idle;     /* a mapping ends after so long without a packet; 0: 120 s */
     tw_time life;     /* ... and after so long in any case; 0: never */
 };
@@ -97,6 +101,33 @@ void sim_send(struct sim_host *h, const struct tw_datagram *d);
 
 /* When to call wake next; TW_NEVER: not. */
 void sim_set_deadline(struct sim_host *h, tw_time at);
+
+/* --- TCP ---------------------------------------------------------------------------------- */
+
+/* What a host does with connections, known by ids of its own. They are reliable and in order, repeat
+ * what is lost, and know simultaneous open; there is no congestion control. */
+struct sim_tcp {
+    /* One has come to a listening socket. Its id, 0: refuse it. */
+    uint32_t (*accepted)(void *ctx, tw_time now, uint32_t listener, const struct tw_addr *local,
+                         const struct tw_addr *remote);
+    /* sim_tcp_connect() is done. err: 0 or TW_ESYS; then it is gone. */
+    void (*connected)(void *ctx, tw_time now, uint32_t conn, int err, const struct tw_addr *local);
+    void (*data)(void *ctx, tw_time now, uint32_t conn, struct tw_bytes data);
+    /* The other side has ended it, or it broke. */
+    void (*closed)(void *ctx, tw_time now, uint32_t conn);
+};
+
+void sim_host_attach_tcp(struct sim_host *h, void *ctx, const struct sim_tcp *tcp);
+/* As sim_open(); closed with sim_close(). */
+bool sim_tcp_listen(struct sim_host *h, uint32_t sock, struct tw_addr local,
+                    struct tw_addr *ret_local);
+/* From local; port 0: any. */
+void sim_tcp_connect(struct sim_host *h, uint32_t conn, struct tw_addr local,
+                     struct tw_addr remote);
+/* The bytes are copied. To one that is gone: nothing. */
+void sim_tcp_send(struct sim_host *h, uint32_t conn, struct tw_bytes data);
+/* At once, with a reset. No event. */
+void sim_tcp_close(struct sim_host *h, uint32_t conn);
 
 /* A fault of the network: true for a datagram that vanishes as it leaves its host. */
 typedef bool sim_fault(void *ctx, const struct tw_addr *src, const struct tw_addr *dst,

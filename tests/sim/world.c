@@ -79,14 +79,21 @@ bool theory_allows(const struct place *a, const struct place *b)
            (y->filtering == SIM_INDEPENDENT && x->filtering != SIM_ADDRESS_AND_PORT);
 }
 
+struct tw_addr proxy_addr(void)
+{
+    return tw_addr_v4(203, 0, 114, 9, 3128);
+}
+
 /* --- the stage -------------------------------------------------------------------------------- */
 
 static void put_peer(struct world *w, const struct world_options *o, struct ice_node *n,
                      const struct place *p, bool first)
 {
     /* The relay knows two addresses, so that mappings can be compared. */
-    struct tw_ice_server servers[6];
+    struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
     size_t k = 0;
+    struct tw_ice_server web = { .addr = relay_node_addr(&w->relay), .turn = true,
+                                 .username = "user", .password = "pass" };
     uint8_t who = first ? 1 : 2;
     struct sim_nat *nat = NULL;
     struct tw_addr ip = at(198, 51, 100 + who, 9);
@@ -95,6 +102,14 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
     if (!o->no_relay)
         servers[k++] = (struct tw_ice_server){ .addr = relay_node_addr(&w->relay), .turn = true,
                                                .username = "user", .password = "pass" };
+    if (o->web) {
+        web.addr.port = 80;
+        web.transport = TW_TRANSPORT_TCP;
+        servers[k++] = web;
+        web.addr.port = 443;
+        web.transport = TW_TRANSPORT_TLS;
+        servers[k++] = web;
+    }
     if (o->dead_server) {
         servers[k++] = (struct tw_ice_server){ .addr = tw_addr_v4(203, 0, 113, 99, 3478) };
         servers[k++] = (struct tw_ice_server){ .addr = tw_addr_v4(203, 0, 113, 99, 3478),
@@ -117,7 +132,7 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
     *(first ? &w->nat_a : &w->nat_b) = nat;
     struct tw_ice_config cfg = { .controlling = first, .servers = servers, .server_n = k,
                                  .own_peer = !o->foreign, .foreign = o->foreign,
-                                 .no_probing = o->no_probing };
+                                 .no_probing = o->no_probing, .tcp = p->tcp };
     ice_node_init(n, w->sim, ip, nat, link, &cfg);
     if (nat && p->has_gateway) {
         n->interfaces[0].gateway = at(192, 168, who, 1);
@@ -126,6 +141,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                           p->carrier ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->gateway);
     }
     n->cfg.servers = NULL;
+    if (p->proxied)
+        n->proxy = proxy_addr();
 }
 
 static void put_relay(struct world *w)
@@ -141,6 +158,9 @@ static void put_relay(struct world *w)
     w->relay.cfg.listener_n = 4;
     w->relay.cfg.behaviour_n = 1;
     relay_node_start(&w->relay);
+    relay_node_listen(&w->relay, 80);
+    relay_node_listen(&w->relay, 443);
+    proxy_node_init(&w->proxy, w->sim, at(203, 0, 114, 9), (struct sim_link){ .delay = TW_MSEC });
 }
 
 void world_begin(struct world *w, const struct world_options *o)

@@ -6,6 +6,7 @@
 #include "gateway_node.h"
 #include "ice_node.h"
 #include "nodes.h"
+#include "proxy_node.h"
 
 /* Where one peer is. */
 struct place {
@@ -14,6 +15,8 @@ struct place {
     bool carrier;               /* another NAT behind which that one is */
     struct sim_nat_kind outer;
     struct sim_link link;
+    bool tcp;                   /* the agent offers and takes TCP */
+    bool proxied;               /* it reaches servers through the proxy */
     bool has_gateway;           /* the NAT's inside is known and may map ports */
     enum gateway_speech gateway;
 };
@@ -22,6 +25,7 @@ struct world_options {
     struct place a, b;
     bool same_nat;              /* b is behind a's */
     bool no_relay, no_stun;     /* servers there are not */
+    bool web;                   /* the relay is named over TCP on 80 and TLS on 443, too */
     bool dead_server;           /* one more STUN and TURN server that answers nothing */
     bool foreign;               /* the agents take each other for strangers */
     bool no_probing;
@@ -46,6 +50,7 @@ struct world {
     struct ice_node a, b;
     struct sim_nat *nat_a, *nat_b;
     struct gateway_node gateway_a, gateway_b;
+    struct proxy_node proxy;
 };
 
 /* Everything up to where both have gathered and begun to tell each other. */
@@ -62,6 +67,9 @@ enum { NAT_KIND_COUNT = 36 };
 struct sim_nat_kind nat_kind_at(unsigned i);
 bool nat_kind_find(const char *name, struct sim_nat_kind *ret);
 const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32]);
+
+/* Where world's proxy is. */
+struct tw_addr proxy_addr(void);
 
 /* Whether two peers behind such NATs can be connected directly by somebody who knows all about both
  * but the numbers that are not drawn yet; see world.c. */
