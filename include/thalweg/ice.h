@@ -115,6 +115,8 @@ enum tw_ice_socket {
     TW_ICE_SOCK_UDP,     /* bind to local (port 0: any) */
     TW_ICE_SOCK_LISTEN,  /* TCP, listen at local */
     TW_ICE_SOCK_CONNECT, /* TCP from local (port 0: any) to remote, RFC 4571 framing */
+    TW_ICE_SOCK_STUN,    /* TCP from local to remote, STUN framing. As CONNECT it may be from the port
+                            of a listener (both need SO_REUSEPORT) */
     TW_ICE_SOCK_TURN,    /* a connection to server number `server` (index in the config) over its
                             transport, STUN framing (tw_stun_frame()) */
 };
@@ -212,7 +214,7 @@ TW_API void tw_ice_vouch(struct tw_ice *a, tw_time now, const struct tw_addr *ip
 TW_API void tw_ice_close(struct tw_ice *a, tw_time now);
 
 /* 0: it was for us. TW_EMALFORMED: not. TW_EAUTH: a check with a wrong user name or password. On a connection, `in` is one
- * RFC 4571 frame without its length, or whole frames of STUN for SOCK_TURN. */
+ * RFC 4571 frame without its length, or whole frames of STUN for SOCK_TURN and SOCK_STUN. */
 TW_API TW_NODISCARD int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in);
 TW_API void tw_ice_tick(struct tw_ice *a, tw_time now);
 TW_API bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out);

@@ -247,7 +247,7 @@ uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
     if (!ICE_GROW(a, bases, base, MAX_BASES))
         return NONE;
     a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
-                                         .relay = NONE, .kind = (uint8_t)kind,
+                                         .relay = NONE, .parent = NONE, .kind = (uint8_t)kind,
                                          .state = BASE_OPENING, .keep_at = TW_NEVER,
                                          .map_id = NONE8 };
     return a->base_n++;
@@ -320,6 +320,8 @@ void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
         return;
     struct base *b = &a->bases[i];
     if (err) {
+        if (b->kind == BASE_CONN)
+            ice_check_refused(a, i);
         ice_base_kill(a, i);
         if (b->probe)
             ice_probe_opened(a, i);
@@ -334,6 +336,8 @@ void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
         ice_probe_opened(a, i);
     else if (b->kind == BASE_CONN)
         ice_check_tick(a);
+    else if (b->kind == BASE_ASK)
+        ice_query_add(a, i, &b->remote, NONE8, false), ice_gather_tick(a);
     else
         ice_gather_base(a, i);
 }
@@ -564,7 +568,7 @@ int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
     if (base == NONE || in->iov_n != 1 || a->closed_said)
         return TW_EMALFORMED;
     struct tw_datagram from = *in;
-    if (a->bases[base].kind == BASE_CONN)
+    if (a->bases[base].kind == BASE_CONN || a->bases[base].kind == BASE_ASK)
         from.src = a->bases[base].remote;
     struct tw_bytes all = in->iov[0];
     size_t step = in->segment ? in->segment : all.n;
@@ -668,7 +672,7 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
 {
     static const enum tw_ice_socket what[] = { TW_ICE_SOCK_UDP, TW_ICE_SOCK_LISTEN,
                                                TW_ICE_SOCK_CONNECT, TW_ICE_SOCK_TURN,
-                                               TW_ICE_SOCK_UDP };
+                                               TW_ICE_SOCK_STUN, TW_ICE_SOCK_UDP };
     ev->socket = what[b->kind];
     ev->exclusive = b->exclusive || b->kind == BASE_TURN;
     ev->local = b->local;

@@ -32,7 +32,8 @@ uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
                       enum tw_ice_transport transport, uint16_t order, uint16_t comp)
 {
     static const uint8_t udp[] = { 126, 100, 110, 2 }, tcp[] = { 90, 70, 80, 0 };
-    static const uint8_t direction[] = { 0, 6, 4, 2 };
+    static const uint8_t near[] = { 0, 6, 4, 2 }, natted[] = { 0, 4, 2, 6 };
+    const uint8_t *direction = type == TW_ICE_SRFLX || type == TW_ICE_PRFLX ? natted : near;
     uint32_t local = transport == TW_ICE_UDP ? 65535u - order
                                              : ((uint32_t)direction[transport] << 13 | (8191u - order));
     uint32_t t = transport == TW_ICE_UDP ? udp[type] : tcp[type];
@@ -65,16 +66,14 @@ bool ice_is_told(const struct tw_ice *a, const struct local *l)
     return a->cfg.policy != TW_ICE_NO_HOST || l->type != TW_ICE_HOST;
 }
 
-/* Adds a candidate of ours on a base. server: who told us the address; NULL: nobody. An address that is
- * known already is not added again (RFC 8445 §5.1.3). */
-uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
-                       const struct tw_addr *addr, const struct tw_addr *server)
+/* server: who told us the address; NULL: nobody. An address that is known already is not added again
+ * (RFC 8445 §5.1.3). */
+static uint16_t add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
+                    enum tw_ice_transport transport, const struct tw_addr *addr,
+                    const struct tw_addr *server)
 {
     const struct base *b = &a->bases[base];
     bool relay = type == TW_ICE_RELAY;
-    uint8_t transport = b->kind == BASE_LISTEN ? TW_ICE_TCP_PASSIVE
-                        : b->kind == BASE_CONN ? TW_ICE_TCP_ACTIVE
-                                               : TW_ICE_UDP;
     for (uint16_t i = 0; i < a->local_n; i++)
         if (a->locals[i].comp == b->comp && a->locals[i].transport == transport &&
             tw_addr_eq(&a->locals[i].addr, addr))
@@ -83,7 +82,7 @@ uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
         return NONE;
     struct local *l = &a->locals[a->local_n];
     *l = (struct local){ .addr = *addr, .base = base, .comp = b->comp, .type = (uint8_t)type,
-                         .transport = transport };
+                         .transport = (uint8_t)transport };
     l->priority = ice_priority(a, type, transport, b->order, b->comp);
     l->foundation = foundation(a, type, ice_is_tcp(transport), &b->local, server);
     if (type != TW_ICE_HOST)
@@ -94,14 +93,30 @@ uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
     return a->local_n++;
 }
 
+/* A port that listens is also one to connect from while the peer does (RFC 6544: simultaneous-open). That
+ * helps where something lets only those in to whom somebody spoke first. */
+uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
+                       const struct tw_addr *addr, const struct tw_addr *server)
+{
+    switch (a->bases[base].kind) {
+    case BASE_LISTEN:
+        if (type == TW_ICE_SRFLX || !ice_is_private(addr))
+            add(a, base, type, TW_ICE_TCP_SO, addr, server);
+        return add(a, base, type, TW_ICE_TCP_PASSIVE, addr, server);
+    case BASE_CONN:
+        return add(a, base, type, TW_ICE_TCP_ACTIVE, addr, server);
+    default:
+        return add(a, base, type, TW_ICE_UDP, addr, server);
+    }
+}
+
 void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *addr)
 {
+    uint16_t kept = 0;
     for (uint16_t i = 0; i < a->local_n; i++)
-        if (a->locals[i].base == base && tw_addr_eq(&a->locals[i].addr, addr)) {
-            a->local_n--;
-            memmove(&a->locals[i], &a->locals[i + 1], (a->local_n - i) * sizeof(a->locals[0]));
-            return;
-        }
+        if (a->locals[i].base != base || !tw_addr_eq(&a->locals[i].addr, addr))
+            a->locals[kept++] = a->locals[i];
+    a->local_n = kept;
 }
 
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret)
@@ -235,6 +250,8 @@ int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candida
             a->remotes[i].priority = c->priority;
             a->remotes[i].foundation = hash_text(c->foundation);
             ice_pairs_recompute(a);
+        } else if (c->transport == TW_ICE_TCP_SO) { /* passive, too: connecting from our port serves both */
+            a->remotes[i].transport = TW_ICE_TCP_SO;
         }
         ice_pair_remote(a, i); /* after a restart it counts anew */
         return 0;

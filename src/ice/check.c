@@ -157,12 +157,32 @@ static void connect_pair(struct tw_ice *a, struct pair *p)
         return;
     }
     a->bases[b].order = from.order;
+    a->bases[b].parent = p->base;
     a->bases[b].remote = a->remotes[p->remote].addr;
     p->base = b;
     p->opening = true;
     p->state = PAIR_IN_PROGRESS;
     p->due = a->now + 10 * TW_SEC;
     ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
+}
+
+/* The peer connects too, but its packet was not there yet and some NAT refused ours: again, a few times. */
+void ice_check_refused(struct tw_ice *a, uint16_t base)
+{
+    enum { CONNECTS = 5 };
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        struct pair *p = &a->pairs[i];
+        if (p->base != base)
+            continue;
+        if (a->remotes[p->remote].transport != TW_ICE_TCP_SO || ++p->connects >= CONNECTS) {
+            ice_pair_fail(a, p, "the connection was not accepted");
+            continue;
+        }
+        p->base = p->from;
+        p->opening = false;
+        p->sent = 0;
+        p->due = a->now + (100 * TW_MSEC << p->connects);
+    }
 }
 
 /* A new transaction: the first check, a triggered one, a nomination, or a look whether it still works. */
@@ -216,6 +236,10 @@ static void step(struct tw_ice *a, struct pair *p)
     }
     if (p->due > a->now || p->due == TW_NEVER)
         return;
+    if (b->kind == BASE_LISTEN) {
+        connect_pair(a, p);
+        return;
+    }
     if (p->opening || p->sent >= sends) {
         transaction_over(a, p);
         return;

@@ -3,10 +3,12 @@
 
 /* A server that lives answers the first or second; one that is dead is given up after 3 s and delays
  * nobody. Requests to servers are few, so they are not paced. */
-static const struct tw_stun_timing timing = { .rto = 100 * TW_MSEC, .rc = 6, .rm = 2 };
+static const struct tw_stun_timing timing = { .rto = 100 * TW_MSEC, .rc = 6, .rm = 2,
+                                              .stream_timeout = 3 * TW_SEC };
 
-enum { MAX_QUERIES = 128, JUNK_MAX = 2 };
+enum { MAX_QUERIES = 128, JUNK_MAX = 2, ASK_MAX = 2 };
 static const tw_time AGAIN = 5 * TW_SEC; /* a server that did not answer is asked again after */
+static const tw_time ASKING = 500 * TW_MSEC; /* so long the end of gathering waits for TCP */
 static const tw_time WARM = 15 * TW_SEC; /* mappings are refreshed so often until there is a path */
 
 /* --- interfaces ----------------------------------------------------------------------------------- */
@@ -149,6 +151,31 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     return 0;
 }
 
+/* Where a listener's port is seen from outside shows a connection to a server that comes from that port; it
+ * is kept until there is a path, for the mapping's sake. A TURN server answers such a question, too. */
+static void ask_over_tcp(struct tw_ice *a, uint16_t listener)
+{
+    struct tw_addr asked[ASK_MAX], local = a->bases[listener].local;
+    unsigned n = 0;
+    if (a->cfg.policy == TW_ICE_RELAY_ONLY || !ice_is_private(&local) || tw_addr_is_loopback(&local))
+        return;
+    for (unsigned s = 0; s < a->server_n && n < ASK_MAX; s++) {
+        const struct tw_ice_server *server = &a->servers[s];
+        bool known = server->addr.family != local.family ||
+                     (server->transport != TW_TRANSPORT_UDP && server->transport != TW_TRANSPORT_TCP);
+        for (unsigned i = 0; i < n; i++)
+            known = known || tw_addr_eq(&asked[i], &server->addr);
+        uint16_t b = known ? NONE : ice_base_add(a, BASE_ASK, a->bases[listener].comp, &local);
+        if (b == NONE)
+            continue;
+        asked[n++] = server->addr;
+        a->bases[b].remote = server->addr;
+        a->bases[b].parent = listener;
+        a->bases[b].keep_at = a->now + ASKING;
+        ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
+    }
+}
+
 /* A socket stands: its own address is a candidate, and servers are asked. */
 void ice_gather_base(struct tw_ice *a, uint16_t base)
 {
@@ -161,6 +188,8 @@ void ice_gather_base(struct tw_ice *a, uint16_t base)
         }
         ice_relay_start(a, base);
     }
+    if (a->bases[base].kind == BASE_LISTEN && !a->cfg.lite)
+        ask_over_tcp(a, base);
     ice_map_base(a, base);
     ice_pair_local(a, base);
     ice_gather_tick(a);
@@ -237,6 +266,13 @@ bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_m
         ice_probe_measured(a, &mapped);
         return true;
     }
+    if (a->bases[base].kind == BASE_ASK) {
+        struct tw_addr server = q->server;
+        a->bases[base].keep_at = TW_NEVER;
+        ice_local_add(a, a->bases[base].parent, TW_ICE_SRFLX, &mapped, &server);
+        ice_gather_tick(a);
+        return true;
+    }
     if (a->bases[base].keep_at == TW_NEVER)
         a->bases[base].keep_at = a->now + WARM;
     if (q->index != NONE8) {
@@ -260,6 +296,8 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
         ice_base_kill(a, base); /* nobody ever proved anything over it */
         return;
     }
+    if (b->kind == BASE_ASK && a->comps[b->comp].path != NONE)
+        ice_base_kill(a, base);
     if (b->keep_at > a->now)
         return;
     b->keep_at = TW_NEVER;
@@ -277,19 +315,26 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
     }
 }
 
+static bool is_awaited(const struct tw_ice *a, const struct base *b)
+{
+    if (b->kind == BASE_ASK) /* connecting, or waiting for the answer */
+        return b->state != BASE_DEAD && b->keep_at != TW_NEVER && b->keep_at > a->now;
+    return b->state == BASE_OPENING && !b->probe && b->kind != BASE_CONN;
+}
+
 static bool is_done(const struct tw_ice *a)
 {
     if (ice_map_pending(a))
         return false;
     for (uint16_t i = 0; i < a->query_n; i++)
-        if (!a->queries[i].done && !a->queries[i].probe)
+        if (!a->queries[i].done && !a->queries[i].probe &&
+            a->bases[a->queries[i].base].kind != BASE_ASK)
             return false;
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (!a->relays[i].ready && !a->relays[i].failed)
             return false;
     for (uint16_t i = 0; i < a->base_n; i++)
-        if (a->bases[i].state == BASE_OPENING && !a->bases[i].probe &&
-            a->bases[i].kind != BASE_CONN)
+        if (is_awaited(a, &a->bases[i]))
             return false;
     return true;
 }
@@ -298,14 +343,15 @@ void ice_gather_tick(struct tw_ice *a)
 {
     for (uint16_t i = 0; i < a->query_n; i++) {
         struct query *q = &a->queries[i];
-        int step = tw_stun_txn_step(&q->txn, &timing, false, a->now);
+        bool stream = a->bases[q->base].kind == BASE_ASK;
+        int step = tw_stun_txn_step(&q->txn, &timing, stream, a->now);
         if (step > 0) {
             q->want_tx = true;
         } else if (step < 0) {
             q->done = q->failed = true;
             if (q->probe)
                 ice_probe_measured(a, NULL);
-            else if (a->bases[q->base].keep_at == TW_NEVER)
+            else if (!stream && a->bases[q->base].keep_at == TW_NEVER)
                 a->bases[q->base].keep_at = a->now + AGAIN;
         }
     }

@@ -36,7 +36,7 @@ static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
 /* --- where packets leave from ----------------------------------------------------------------- */
 
-enum base_kind { BASE_UDP, BASE_LISTEN, BASE_CONN, BASE_TURN, BASE_RELAY };
+enum base_kind { BASE_UDP, BASE_LISTEN, BASE_CONN, BASE_TURN, BASE_ASK, BASE_RELAY };
 enum base_state { BASE_OPENING, BASE_OPEN, BASE_DEAD };
 
 /* A socket, a connection, or a relayed address. RFC 8445 §4: "base". A dead one keeps its place until
@@ -49,11 +49,12 @@ struct base {
     uint8_t map_id;         /* at the gateway's machine, NONE8: none */
     uint16_t comp;
     uint16_t relay;         /* of BASE_TURN and BASE_RELAY: index into relays */
+    uint16_t parent;        /* of BASE_CONN and BASE_ASK: the listener from whose port it comes, NONE */
     uint16_t order;         /* of its interface: 0 is the best */
     uint8_t kind, state;
     bool probe;             /* opened for probing, and nothing has come of it yet */
     bool exclusive;         /* not a shared socket: known by its id */
-    struct tw_addr remote;  /* BASE_CONN */
+    struct tw_addr remote;  /* BASE_CONN, BASE_ASK */
     tw_time keep_at;        /* when its mapping is to be refreshed, before there is a path */
 };
 
@@ -87,6 +88,7 @@ enum pair_state { PAIR_FROZEN, PAIR_WAITING, PAIR_IN_PROGRESS, PAIR_SUCCEEDED, P
 
 struct pair {
     uint16_t base, remote, comp;
+    uint16_t from;      /* the base it was formed with: of TCP the listener, while base is the connection */
     uint8_t state, sent, transmissions; /* sent: as planned; transmissions: in fact */
     bool want_tx;       /* the check is to be sent at the next poll_tx */
     bool use_candidate; /* the check in flight nominates */
@@ -108,7 +110,7 @@ struct pair {
     tw_time banned_until; /* it answers checks but carries no data */
     uint8_t tid[TW_STUN_TID];
     uint16_t loss;      /* of data, per mille, smoothed */
-    uint8_t bans;
+    uint8_t bans, connects; /* connects: how often a connection was tried in vain */
     uint32_t data_sent, data_received; /* datagrams */
     uint32_t sent_at_check;  /* data_sent when the check in flight left */
     uint32_t marked_sent, marked_received; /* at the last report of the peer's, and what it said */
@@ -335,6 +337,7 @@ int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct 
 /* candidate.c */
 uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
                       enum tw_ice_transport transport, uint16_t order, uint16_t comp);
+/* A candidate of ours on a base. server: who told us the address; NULL: nobody. */
 uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
                        const struct tw_addr *addr, const struct tw_addr *server);
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret);
@@ -402,6 +405,8 @@ void ice_check_start(struct tw_ice *a, struct pair *p);
 void ice_check_tick(struct tw_ice *a);
 tw_time ice_check_deadline(const struct tw_ice *a);
 bool ice_check_tx(struct tw_ice *a);
+/* A connection could not be made. */
+void ice_check_refused(struct tw_ice *a, uint16_t base);
 int ice_check_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src,
                    const struct tw_stun_msg *m, const struct tw_addr *via_relay);
 /* The bytes of a check in a->build; p: NULL for one that belongs to no pair yet. */

@@ -125,7 +125,7 @@ static uint16_t worst(const struct tw_ice *a, uint16_t comp, uint16_t *ret_n)
 
 uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote)
 {
-    struct pair p = { .base = base, .remote = remote, .comp = a->bases[base].comp,
+    struct pair p = { .base = base, .from = base, .remote = remote, .comp = a->bases[base].comp,
                       .due = TW_NEVER, .check_at = TW_NEVER, .valid_until = TW_NEVER };
     uint16_t n, i = worst(a, p.comp, &n);
     p.priority = pair_priority(a, &a->bases[base], &a->remotes[remote]);
@@ -150,6 +150,8 @@ uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote)
 void ice_pair_retry(struct tw_ice *a, struct pair *p)
 {
     if (a->bases[p->base].state == BASE_DEAD)
+        p->base = p->from; /* over another connection */
+    if (a->bases[p->base].state == BASE_DEAD)
         return;
     p->state = PAIR_WAITING;
     p->why = NULL;
@@ -160,13 +162,9 @@ void ice_pair_retry(struct tw_ice *a, struct pair *p)
 /* The pair of a remote with this base, or with a connection that was made from it. */
 static uint16_t pair_from(const struct tw_ice *a, uint16_t base, uint16_t remote)
 {
-    for (uint16_t i = 0; i < a->pair_n; i++) {
-        const struct base *b = &a->bases[a->pairs[i].base];
-        if (a->pairs[i].remote == remote && !a->pairs[i].old &&
-            (a->pairs[i].base == base ||
-             (b->kind == BASE_CONN && tw_addr_eq_ip(&b->local, &a->bases[base].local))))
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].remote == remote && !a->pairs[i].old && a->pairs[i].from == base)
             return i;
-    }
     return NONE;
 }
 

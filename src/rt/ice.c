@@ -17,7 +17,7 @@ struct ice_sock {
     struct ice_sock *next;
     struct tw_rt_ice *owner;
     uint32_t id;
-    enum sock_kind { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_TURN_LINK } kind;
+    enum sock_kind { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_STUN_LINK } kind;
     bool closing;
     int fd;                /* of SOCK_LISTEN */
     struct tw_addr local;
@@ -159,7 +159,7 @@ static size_t on_link_data(struct tw_rt_link *l, struct tw_bytes in)
     struct tw_rt_ice *r = s->owner;
     struct tw_bytes payload;
     size_t used = 0, n;
-    if (s->kind == SOCK_TURN_LINK) {
+    if (s->kind == SOCK_STUN_LINK) {
         if (l->cfg.transport == TW_TRANSPORT_DTLS)
             used = in.n; /* a datagram */
         while (used < in.n && !tw_stun_frame(in.p + used, in.n - used, &n) && n)
@@ -198,7 +198,7 @@ static int open_link(struct tw_rt_ice *r, const struct tw_ice_event *ev)
 {
     bool turn = ev->socket == TW_ICE_SOCK_TURN;
     struct tw_rt_link_config how = { .transport = TW_TRANSPORT_TCP, .server = ev->remote };
-    struct ice_sock *s = add(r, ev->sock, turn ? SOCK_TURN_LINK : SOCK_LINK);
+    struct ice_sock *s = add(r, ev->sock, ev->socket == TW_ICE_SOCK_CONNECT ? SOCK_LINK : SOCK_STUN_LINK);
     if (!s)
         return TW_ENOMEM;
     if (turn) {
@@ -249,6 +249,9 @@ static int open_listener(struct tw_rt_ice *r, const struct tw_ice_event *ev,
     if (!s)
         return TW_ENOMEM;
     s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int one = 1;
+    if (s->fd >= 0) /* connections from that port, too */
+        setsockopt(s->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
     if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, n) || listen(s->fd, 16)) {
         if (s->fd >= 0)
             close(s->fd);
@@ -312,7 +315,7 @@ static void send_over(struct ice_sock *s, const struct tw_datagram *d)
     struct tw_bytes iov[9];
     uint8_t header[TW_FRAME_HEADER];
     size_t n = 0;
-    if (s->kind == SOCK_TURN_LINK) {
+    if (s->kind == SOCK_STUN_LINK) {
         (void)!tw_rt_link_send(&s->link, d->iov, d->iov_n); /* full: lost, as on a network */
         return;
     }

@@ -159,6 +159,8 @@ static int open_socket(struct tw_rt_link *l)
         return TW_ESYS;
     if (!is_datagram(l))
         setsockopt(l->conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (l->cfg.local.port && !is_datagram(l)) /* somebody listens there */
+        setsockopt(l->conn.fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
     if (l->cfg.local.family &&
         bind(l->conn.fd, (struct sockaddr *)&ss, tw_rt_sockaddr(&l->cfg.local, &ss)))
         return TW_ESYS;

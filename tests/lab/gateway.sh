@@ -25,8 +25,8 @@ SERVERS="-s stun:11.0.1.2 -s turn:11.0.1.2 -u user -w pass"
 
 # connect WHAT KIND [options of A]: a path of that kind, between the NATs as they are now.
 connect() {
-    pair 40 a "$BUILD/thalweg ice --trickle --explain --pings ${4:-200} $SERVERS ${3:-}" \
-        b "$BUILD/thalweg ice --trickle --answer --echo --no-port-mapping $SERVERS" ||
+    pair 40 a "$BUILD/thalweg ice --trickle --explain --pings ${4:-200} $SERVERS ${BOTH:-} ${3:-}" \
+        b "$BUILD/thalweg ice --trickle --answer --echo --no-port-mapping $SERVERS ${BOTH:-}" ||
         { cat "$WORK/a" "$WORK/b"; fail "$1"; }
     got=$(grep '^path: ' "$WORK/a" | tail -1)
     echo "$got" | grep -q "^path: $2," || { cat "$WORK/a" "$WORK/b"; fail "$1: $got"; }
@@ -78,6 +78,17 @@ masquerade natb 192.168.2.0/24 random
 connect "a masquerade and a random one" direct --no-port-mapping
 masquerade nata 192.168.1.0/24 random
 connect "two random ones" relayed --no-port-mapping
+
+# No UDP at all: TCP from both sides at once (RFC 6544), no relay.
+for n in nata natb; do
+    masquerade $n 192.168.0.0/16
+    in_ns $n nft 'add chain ip n f { type filter hook forward priority 0; }; add rule ip n f meta l4proto udp drop;
+        add rule ip n i iifname != lo ip saddr != 192.168.0.0/16 tcp dport >= 1024 drop'
+done
+SERVERS="-s stun:11.0.1.2" BOTH=--tcp connect "no UDP, two masquerades" "direct over TCP" --no-port-mapping 40
+SERVERS="-s turns:11.0.1.2 -u user -w pass --insecure" connect "no UDP, a relay over TLS" relayed --no-port-mapping 40
+masquerade nata 192.168.1.0/24 random
+masquerade natb 192.168.2.0/24 random
 
 # Now nata's gateway maps ports. What it mapped, it has forgotten after the command ended.
 by() {

@@ -117,7 +117,8 @@ static void connect_out(struct ice_node *n, const struct tw_ice_event *ev)
     static const struct tw_addr straight = { .family = TW_FAMILY_NONE };
     bool turn = ev->socket == TW_ICE_SOCK_TURN;
     bool tls = turn && n->transports[ev->server] == TW_TRANSPORT_TLS;
-    stream_connect(&n->streams, ev->sock, turn ? STREAM_STUN : STREAM_RFC4571, tls, ev->local,
+    stream_connect(&n->streams, ev->sock,
+                   ev->socket == TW_ICE_SOCK_CONNECT ? STREAM_RFC4571 : STREAM_STUN, tls, ev->local,
                    ev->remote, turn ? n->proxy : straight);
 }
 
@@ -125,7 +126,7 @@ static void on_open(struct ice_node *n, const struct tw_ice_event *ev)
 {
     struct tw_addr local;
     bool ok;
-    if (ev->socket == TW_ICE_SOCK_CONNECT ||
+    if (ev->socket == TW_ICE_SOCK_CONNECT || ev->socket == TW_ICE_SOCK_STUN ||
         (ev->socket == TW_ICE_SOCK_TURN && n->transports[ev->server] != TW_TRANSPORT_UDP)) {
         connect_out(n, ev);
         return;

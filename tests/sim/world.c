@@ -158,6 +158,7 @@ static void put_relay(struct world *w)
     w->relay.cfg.listener_n = 4;
     w->relay.cfg.behaviour_n = 1;
     relay_node_start(&w->relay);
+    relay_node_listen(&w->relay, 3478);
     relay_node_listen(&w->relay, 80);
     relay_node_listen(&w->relay, 443);
     proxy_node_init(&w->proxy, w->sim, at(203, 0, 114, 9), (struct sim_link){ .delay = TW_MSEC });
