@@ -90,6 +90,18 @@ TW_API size_t tw_addr_embedded_v4(const struct tw_addr *a, const struct tw_range
  * TW_EMALFORMED when the text is no prefix of one of RFC 6052's lengths. */
 TW_API TW_NODISCARD int tw_nat64_parse(const char *text, struct tw_range *ret_prefix);
 
+/* The same from its bits: prefix is an IPv6 address of which the first `bits` count. TW_EINVAL: not one of
+ * RFC 6052's lengths. */
+TW_API TW_NODISCARD int tw_nat64_prefix(const struct tw_addr *prefix, unsigned bits,
+                                        struct tw_range *ret_prefix);
+/* RFC 7050 §3: the prefix in what a resolver says is the IPv6 address of ipv4only.arpa. False: none. */
+TW_API bool tw_nat64_find(const struct tw_addr *a, struct tw_range *ret_prefix);
+/* RFC 6052 §2.2: an IPv4 address as the translator knows it; the port stays. */
+TW_API struct tw_addr tw_nat64_embed(const struct tw_range *prefix, const struct tw_addr *v4);
+/* The way back. False: it does not begin with that prefix. */
+TW_API bool tw_nat64_extract(const struct tw_range *prefix, const struct tw_addr *v6,
+                             struct tw_addr *ret_v4);
+
 TW_C_END
 
 #endif

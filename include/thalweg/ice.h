@@ -88,7 +88,6 @@ struct tw_ice_config {
     const struct tw_ice_server *servers; /* at most TW_ICE_SERVERS_MAX, STUN and TURN together */
     size_t server_n;
     const char *allow, *deny; /* interface names, comma-separated, "*" at an end: only these; not these */
-    struct tw_addr nat64;    /* RFC 6052 /96 prefix for a machine without IPv4, family NONE: none */
     struct tw_ice_mux *mux;  /* shares sockets and the probing allowance with other agents, or NULL */
     const char *software;    /* static; NULL: none */
 };
@@ -165,6 +164,11 @@ TW_API void tw_ice_free(struct tw_ice *a);
  * new is opened, gathered and tried; paths that still work go on working. TW_EINVAL: too many. */
 TW_API TW_NODISCARD int tw_ice_interfaces(struct tw_ice *a, tw_time now,
                                           const struct tw_ice_interface *list, size_t n);
+
+/* The prefix (RFC 7050, RFC 8781; tw_nat64_parse) by which this network translates to IPv4; NULL: none. Used
+ * while there is no IPv4 address: then IPv4 servers and peers are reached from IPv6 ones, and everything
+ * that the agent says of them is said of their IPv4 addresses. */
+TW_API void tw_ice_nat64(struct tw_ice *a, tw_time now, const struct tw_range *prefix);
 
 /* Completion of an OPEN: err 0 and where it is bound, or an error and NULL. The agent may be told
  * the same socket for several of its ids when that is shared. */

@@ -303,34 +303,66 @@ static bool has_prefix(const struct tw_addr *a, const char *bytes, size_t n)
     return memcmp(a->ip, bytes, n) == 0;
 }
 
-/* RFC 6052 §2.2: where the IPv4 octets sit for each prefix length; octet 8 is skipped. */
-static void nat64_extract(const struct tw_addr *a, unsigned bits, uint8_t v4[4])
+/* RFC 6052 §2.2: where octet i of the IPv4 address sits; octet 8 is skipped. */
+static size_t nat64_octet(unsigned bits, unsigned i)
 {
-    size_t at = bits / 8;
-    for (int i = 0; i < 4; i++, at++) {
-        if (at == 8 && bits != 96)
-            at++;
-        v4[i] = a->ip[at];
-    }
+    size_t at = bits / 8 + i;
+    return bits != 96 && at >= 8 ? at + 1 : at;
+}
+
+int tw_nat64_prefix(const struct tw_addr *prefix, unsigned bits, struct tw_range *ret_prefix)
+{
+    if (prefix->family != TW_FAMILY_V6 || bits < 32 || bits > 96 || bits % 8 ||
+        (bits > 64 && bits < 96))
+        return TW_EINVAL;
+    *ret_prefix = (struct tw_range){ .first = tw_addr_ip_only(prefix) };
+    range_from_prefix(ret_prefix, bits);
+    ret_prefix->first.port = (uint16_t)bits;
+    return 0;
 }
 
 int tw_nat64_parse(const char *text, struct tw_range *ret_prefix)
 {
-    static const uint8_t lengths[] = { 32, 40, 48, 56, 64, 96 };
     struct tw_range r;
     const char *slash = strchr(text, '/');
     unsigned bits;
-    if (!slash || tw_range_parse(text, &r) || r.first.family != TW_FAMILY_V6 ||
-        !parse_dec(slash + 1, 128, &bits))
+    if (!slash || tw_range_parse(text, &r) || !parse_dec(slash + 1, 128, &bits) ||
+        tw_nat64_prefix(&r.first, bits, ret_prefix))
         return TW_EMALFORMED;
-    for (size_t i = 0; i < sizeof(lengths); i++) {
-        if (bits != lengths[i])
-            continue;
-        r.first.port = (uint16_t)bits;
-        *ret_prefix = r;
-        return 0;
-    }
-    return TW_EMALFORMED;
+    return 0;
+}
+
+bool tw_nat64_extract(const struct tw_range *prefix, const struct tw_addr *v6,
+                      struct tw_addr *ret_v4)
+{
+    const uint8_t *ip = v6->ip;
+    unsigned bits = prefix->first.port;
+    if (!bits || !tw_range_has(prefix, v6))
+        return false;
+    *ret_v4 = tw_addr_v4(ip[nat64_octet(bits, 0)], ip[nat64_octet(bits, 1)],
+                         ip[nat64_octet(bits, 2)], ip[nat64_octet(bits, 3)], v6->port);
+    return true;
+}
+
+struct tw_addr tw_nat64_embed(const struct tw_range *prefix, const struct tw_addr *v4)
+{
+    struct tw_addr v6 = prefix->first;
+    for (unsigned i = 0; i < 4; i++)
+        v6.ip[nat64_octet(prefix->first.port, i)] = v4->ip[i];
+    v6.port = v4->port;
+    return v6;
+}
+
+bool tw_nat64_find(const struct tw_addr *a, struct tw_range *ret_prefix)
+{
+    static const uint8_t lengths[] = { 96, 64, 56, 48, 40, 32 };
+    const struct tw_addr known[] = { tw_addr_v4(192, 0, 0, 170, 0), tw_addr_v4(192, 0, 0, 171, 0) };
+    struct tw_addr v4;
+    for (size_t i = 0; i < sizeof(lengths); i++)
+        if (!tw_nat64_prefix(a, lengths[i], ret_prefix) && tw_nat64_extract(ret_prefix, a, &v4) &&
+            (tw_addr_eq_ip(&v4, &known[0]) || tw_addr_eq_ip(&v4, &known[1])))
+            return true;
+    return false;
 }
 
 struct v4_list {
@@ -368,11 +400,9 @@ size_t tw_addr_embedded_v4(const struct tw_addr *a, const struct tw_range *nat64
     if ((a->ip[8] & 0xfd) == 0 && memcmp(a->ip + 9, "\0\x5e\xfe", 3) == 0) /* ISATAP, RFC 5214 §6.1 */
         list_v4(&l, a->ip + 12, 0);
     for (size_t i = 0; i < n64; i++) {
-        uint8_t v4[4];
-        if (!tw_range_has(&nat64[i], a))
-            continue;
-        nat64_extract(a, nat64[i].first.port, v4);
-        list_v4(&l, v4, 0);
+        struct tw_addr v4;
+        if (tw_nat64_extract(&nat64[i], a, &v4))
+            list_v4(&l, v4.ip, 0);
     }
     return l.n;
 }

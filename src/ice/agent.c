@@ -359,7 +359,7 @@ void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener, const str
         return;
     struct base *b = &a->bases[i];
     b->order = a->bases[l].order;
-    b->remote = *remote;
+    b->remote = ice_inwards(a, remote);
     b->state = BASE_OPEN;
     b->keep_at = now + PATIENCE; /* until then it must have sent a check */
     *ret_sock = b->sock;
@@ -568,6 +568,7 @@ int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
     if (base == NONE || in->iov_n != 1 || a->closed_said)
         return TW_EMALFORMED;
     struct tw_datagram from = *in;
+    from.src = ice_inwards(a, &in->src);
     if (a->bases[base].kind == BASE_CONN || a->bases[base].kind == BASE_ASK)
         from.src = a->bases[base].remote;
     struct tw_bytes all = in->iov[0];
@@ -643,7 +644,7 @@ tw_time tw_ice_deadline(const struct tw_ice *a)
     return tw_time_min(at, ice_probe_deadline(a));
 }
 
-bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
+static bool next_tx(struct tw_ice *a, struct tw_datagram *ret_out)
 {
     for (;;) {
         for (uint16_t i = 0; i < a->relay_n; i++) {
@@ -666,6 +667,14 @@ bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
     }
 }
 
+bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
+{
+    if (!next_tx(a, ret_out))
+        return false;
+    ret_out->dst = ice_outwards(a, &ret_out->src, &ret_out->dst);
+    return true;
+}
+
 /* --- events ---------------------------------------------------------------------------------------- */
 
 static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ice_event *ev)
@@ -681,6 +690,7 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
         ev->server = a->relays[b->relay].server;
         ev->remote = a->servers[ev->server].addr;
     }
+    ev->remote = ice_outwards(a, &b->local, &ev->remote);
 }
 
 static struct local *next_untold(struct tw_ice *a)

@@ -212,23 +212,6 @@ static uint32_t hash_text(const char *text)
     return h & 0x7fffffff;
 }
 
-/* RFC 6052 §2.2 with a /96: how a machine without IPv4 reaches an IPv4 address. */
-static struct tw_addr through_nat64(const struct tw_ice *a, const struct tw_addr *v4)
-{
-    struct tw_addr v6 = a->cfg.nat64;
-    memcpy(v6.ip + 12, v4->ip, 4);
-    v6.port = v4->port;
-    return v6;
-}
-
-static bool has_v4(const struct tw_ice *a)
-{
-    for (uint16_t i = 0; i < a->base_n; i++)
-        if (a->bases[i].state != BASE_DEAD && a->bases[i].local.family == TW_FAMILY_V4)
-            return true;
-    return false;
-}
-
 int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candidate *c)
 {
     if (c->stream >= a->cfg.streams || c->component < 1)
@@ -238,8 +221,6 @@ int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candida
     uint16_t comp = (uint16_t)(c->stream * a->cfg.components + c->component - 1);
     struct tw_addr addr = c->addr;
     a->now = now;
-    if (addr.family == TW_FAMILY_V4 && a->cfg.nat64.family && a->has_interfaces && !has_v4(a))
-        addr = through_nat64(a, &addr);
     if (!is_target(a, &addr, c->transport) || (ice_is_tcp(c->transport) && !a->cfg.tcp))
         return 0;
     uint16_t i = ice_remote_find(a, comp, &addr, ice_is_tcp(c->transport));

@@ -128,6 +128,9 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
         return TW_EINVAL;
     a->now = now;
     size_t m = choose(a, list, n, chosen);
+    a->has_v4 = false;
+    for (size_t i = 0; i < m; i++)
+        a->has_v4 = a->has_v4 || (chosen[i]->ip.family == TW_FAMILY_V4 && rank(chosen[i]) < 1u << 18);
     for (uint16_t b = 0; b < a->base_n; b++) {
         bool there = a->bases[b].kind == BASE_RELAY;
         for (size_t i = 0; i < n && !there; i++)
@@ -143,7 +146,6 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
             if (a->bases[b].kind <= BASE_LISTEN && tw_addr_eq_ip(&a->bases[b].local, &chosen[i]->ip))
                 see_again(a, b, chosen[i], (uint16_t)i);
     }
-    a->has_interfaces = true;
     a->gathering = true;
     a->gather_until = now + 10 * TW_SEC;
     ice_relay_start(a, NONE);
@@ -157,11 +159,12 @@ static void ask_over_tcp(struct tw_ice *a, uint16_t listener)
 {
     struct tw_addr asked[ASK_MAX], local = a->bases[listener].local;
     unsigned n = 0;
-    if (a->cfg.policy == TW_ICE_RELAY_ONLY || !ice_is_private(&local) || tw_addr_is_loopback(&local))
+    if (a->cfg.policy == TW_ICE_RELAY_ONLY || tw_addr_is_loopback(&local) ||
+        (local.family == TW_FAMILY_V4 && !ice_is_private(&local)))
         return;
     for (unsigned s = 0; s < a->server_n && n < ASK_MAX; s++) {
         const struct tw_ice_server *server = &a->servers[s];
-        bool known = server->addr.family != local.family ||
+        bool known = !ice_reaches(a, &a->bases[listener], &server->addr) ||
                      (server->transport != TW_TRANSPORT_UDP && server->transport != TW_TRANSPORT_TCP);
         for (unsigned i = 0; i < n; i++)
             known = known || tw_addr_eq(&asked[i], &server->addr);
@@ -176,20 +179,36 @@ static void ask_over_tcp(struct tw_ice *a, uint16_t listener)
     }
 }
 
+static bool was_asked(const struct tw_ice *a, uint16_t base, unsigned server)
+{
+    for (uint16_t i = 0; i < a->query_n; i++)
+        if (a->queries[i].base == base && a->queries[i].index == server)
+            return true;
+    return false;
+}
+
+/* Asks those servers from here that have not been. */
+void ice_gather_servers(struct tw_ice *a, uint16_t base)
+{
+    if (a->cfg.lite)
+        return;
+    if (a->bases[base].kind == BASE_LISTEN) {
+        ask_over_tcp(a, base);
+        return;
+    }
+    for (unsigned s = 0; s < a->server_n; s++) {
+        const struct tw_ice_server *server = &a->servers[s];
+        if (!server->turn && ice_reaches(a, &a->bases[base], &server->addr) && !was_asked(a, base, s))
+            ice_query_add(a, base, &server->addr, (uint8_t)s, false);
+    }
+    ice_relay_start(a, base);
+}
+
 /* A socket stands: its own address is a candidate, and servers are asked. */
 void ice_gather_base(struct tw_ice *a, uint16_t base)
 {
     ice_local_add(a, base, TW_ICE_HOST, &a->bases[base].local, NULL);
-    if (a->bases[base].kind == BASE_UDP && !a->cfg.lite) {
-        for (unsigned s = 0; s < a->server_n; s++) {
-            const struct tw_ice_server *server = &a->servers[s];
-            if (!server->turn && server->addr.family == a->bases[base].local.family)
-                ice_query_add(a, base, &server->addr, (uint8_t)s, false);
-        }
-        ice_relay_start(a, base);
-    }
-    if (a->bases[base].kind == BASE_LISTEN && !a->cfg.lite)
-        ask_over_tcp(a, base);
+    ice_gather_servers(a, base);
     ice_map_base(a, base);
     ice_pair_local(a, base);
     ice_gather_tick(a);

@@ -267,7 +267,8 @@ struct tw_ice {
     uint64_t tiebreaker;
     uint32_t seed;            /* of foundations */
     bool controlling, gathering, gathered_said, connected, failed, closing, closed_said;
-    bool has_interfaces;
+    bool has_v4;              /* an IPv4 address that leads out */
+    struct tw_range nat64;    /* first.port 0: none */
     uint32_t next_sock, nomination;
     tw_time pace_at;          /* when the next new check may start */
     uint16_t comp_n;
@@ -353,8 +354,15 @@ bool ice_is_private(const struct tw_addr *a);
 bool ice_is_link_local(const struct tw_addr *a); /* RFC 3927, RFC 4291 §2.5.6 */
 bool ice_is_tcp(uint8_t transport);
 
+/* nat64.c: what stands between the addresses the agent knows and those on its sockets. */
+bool ice_reaches(const struct tw_ice *a, const struct base *b, const struct tw_addr *far);
+struct tw_addr ice_outwards(const struct tw_ice *a, const struct tw_addr *local,
+                            const struct tw_addr *far);
+struct tw_addr ice_inwards(const struct tw_ice *a, const struct tw_addr *far);
+
 /* gather.c */
 void ice_gather_base(struct tw_ice *a, uint16_t base);
+void ice_gather_servers(struct tw_ice *a, uint16_t base);
 void ice_gather_tick(struct tw_ice *a);
 tw_time ice_gather_deadline(const struct tw_ice *a);
 bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_msg *m,

@@ -167,8 +167,9 @@ static void unlink_claim(struct claim *c)
 void ice_mux_claim(struct tw_ice_mux *m, struct tw_ice *a, const struct tw_addr *local,
                    const struct tw_addr *remote)
 {
-    struct claim key = { *local, *remote, a, NULL };
-    uint32_t h = hash_claim(m, local, remote);
+    struct tw_addr seen = ice_outwards(a, local, remote);
+    struct claim key = { *local, seen, a, NULL };
+    uint32_t h = hash_claim(m, local, &seen);
     struct claim *c = tw_map_get(&m->claims, h, claim_eq, &key);
     if (c && c->agent == a)
         return;

@@ -19,7 +19,7 @@ static bool transports_fit(const struct base *b, const struct remote *r)
 static bool is_worth_it(const struct tw_ice *a, const struct base *b, const struct remote *r)
 {
     if (b->comp != r->comp || b->state == BASE_DEAD || b->probe || !transports_fit(b, r) ||
-        b->local.family != r->addr.family ||
+        !ice_reaches(a, b, &r->addr) ||
         is_scoped(&b->local) != is_scoped(&r->addr) ||
         tw_addr_is_loopback(&b->local) != tw_addr_is_loopback(&r->addr))
         return false;

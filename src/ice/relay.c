@@ -53,7 +53,8 @@ static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t b
 /* Over a connection of its own, which the kernel routes. */
 static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
 {
-    struct tw_addr any = { .family = a->servers[server].addr.family };
+    struct tw_addr some = { .family = TW_FAMILY_V6 };
+    struct tw_addr any = { .family = ice_outwards(a, &some, &a->servers[server].addr).family };
     uint16_t b = ice_base_add(a, BASE_TURN, comp, &any);
     uint16_t r = b == NONE ? NONE : add(a, server, comp, b);
     if (r == NONE)
@@ -77,7 +78,7 @@ void ice_relay_start(struct tw_ice *a, uint16_t base)
             for (uint16_t c = 0; c < a->comp_n; c++)
                 if (!has_relay(a, s, c))
                     connect_to(a, s, c);
-        } else if (server->addr.family == a->bases[base].local.family &&
+        } else if (ice_reaches(a, &a->bases[base], &server->addr) &&
                    !has_relay(a, s, a->bases[base].comp)) {
             uint16_t r = add(a, s, a->bases[base].comp, base);
             if (r != NONE)

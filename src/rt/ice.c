@@ -387,6 +387,13 @@ void tw_rt_ice_pump(struct tw_rt_ice *r)
     arm(r);
 }
 
+static void on_nat64(void *user, const struct tw_range *prefix)
+{
+    struct tw_rt_ice *r = user;
+    tw_ice_nat64(r->ice, tw_rt_now(), prefix);
+    tw_rt_ice_pump(r);
+}
+
 static void tell_interfaces(void *user)
 {
     struct tw_rt_ice *r = user;
@@ -394,6 +401,7 @@ static void tell_interfaces(void *user)
     unsigned n = tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX);
     (void)!tw_ice_interfaces(r->ice, tw_rt_now(), list, n);
     tw_rt_ice_pump(r);
+    tw_rt_nat64_look(&r->nat64, list, n);
 }
 
 int tw_rt_ice_init(struct tw_rt_ice *r, uv_loop_t *loop, const struct tw_rt_ice_config *cfg)
@@ -418,6 +426,7 @@ int tw_rt_ice_init(struct tw_rt_ice *r, uv_loop_t *loop, const struct tw_rt_ice_
 
 void tw_rt_ice_start(struct tw_rt_ice *r)
 {
+    tw_rt_nat64_init(&r->nat64, r->loop, on_nat64, r);
     r->watching = tw_rt_watch_init(&r->watch, r->loop, tell_interfaces, r) == 0;
     tell_interfaces(r);
 }
@@ -439,6 +448,7 @@ void tw_rt_ice_fini(struct tw_rt_ice *r)
     }
     if (r->watching)
         tw_rt_watch_fini(&r->watch);
+    tw_rt_nat64_fini(&r->nat64);
     tw_rt_upnp_free(r->upnp);
     uv_close((uv_handle_t *)&r->timer, on_timer_closed);
     tw_ice_free(r->ice);

@@ -9,6 +9,7 @@
 
 #include "rt/interfaces.h"
 #include "rt/link.h"
+#include "rt/nat64.h"
 #include "rt/upnp.h"
 #include "rt/udp.h"
 
@@ -35,6 +36,7 @@ struct tw_rt_ice {
     struct tw_rt_tx *tx;
     uv_timer_t timer;
     struct tw_rt_watch watch;
+    struct tw_rt_nat64 nat64;
     struct tw_rt_upnp *upnp; /* NULL: was never needed */
     bool watching, draining, again, over;
 };

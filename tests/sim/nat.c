@@ -251,6 +251,8 @@ static bool is_allowed(struct sim_nat *n, struct packet *p)
 /* Outwards: the source is replaced. */
 bool sim_nat_out(struct sim_nat *n, struct packet *p)
 {
+    if (n->kind.nat64.first.port && !tw_nat64_extract(&n->kind.nat64, &p->dst, &p->dst))
+        return false;
     if (!is_allowed(n, p) || --p->ttl == 0)
         return false;
     struct mapping *m = map_out(n, p->tcp, &p->src, &p->dst);
@@ -287,6 +289,8 @@ bool sim_nat_in(struct sim_nat *n, struct packet *p)
              !seen_has(&n->seen, seen_key(n, m, &p->src))))
             continue;
         p->dst = m->inside;
+        if (n->kind.nat64.first.port)
+            p->src = tw_nat64_embed(&n->kind.nat64, &p->src);
         return true;
     }
     if (n->kind.collides && !p->tcp)

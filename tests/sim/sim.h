@@ -29,6 +29,8 @@ struct sim_nat_kind {
     bool tcp_reset;   /* answers connections from outside with a reset instead of silence */
     tw_time idle;     /* a mapping ends after so long without a packet; 0: 120 s */
     tw_time life;     /* ... and after so long in any case; 0: never */
+    struct tw_range nat64; /* translates IPv6 to this prefix (tw_nat64_parse) into IPv4, and nothing
+                         else; first.port 0: no */
 };
 
 /* One direction of an access link. Chances are per mille. */

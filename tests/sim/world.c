@@ -124,7 +124,9 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                                            : NULL;
         nat = sim_nat(w->sim, outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->nat,
                       outer);
-        if (!p->nat.firewall)
+        if (p->nat.nat64.first.port)
+            ip = tw_addr_v6((uint8_t[16]){ 0x20, 1, 0x0d, 0xb8, 0, who, [15] = 5 }, 0);
+        else if (!p->nat.firewall)
             ip = at(192, 168, who, 5);
         sim_nat_set_link(outer ? outer : nat, p->link);
     }
@@ -143,6 +145,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
     n->cfg.servers = NULL;
     if (p->proxied)
         n->proxy = proxy_addr();
+    if (p->natted && p->nat.nat64.first.port)
+        tw_ice_nat64(n->ice, sim_now(w->sim), &p->nat.nat64);
 }
 
 static void put_relay(struct world *w)

@@ -106,6 +106,26 @@ static void only_a_proxy(void **state)
     assert_true(r.connected);
 }
 
+/* Of IPv6 only, as mobile networks are, with a translator. */
+static void only_ipv6(void **state)
+{
+    static const char *const prefixes[] = { "64:ff9b::/96", "2001:db8:64::/64", "2001:db8:100::/40" };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        struct sim_nat_kind k = { .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_RANDOM };
+        assert_ok(tw_nat64_parse(prefixes[i], &k.nat64));
+        struct outcome r = run("only IPv6, towards a home NAT",
+                               (struct world_options){ .a = behind(k), .b = behind(home) });
+        assert_true(r.connected && r.direct && r.direct_after <= 100 * TW_MSEC);
+        r = run("only IPv6, on both sides", (struct world_options){ .a = behind(k), .b = behind(k) });
+        assert_true(r.connected && r.direct);
+        k.no_udp = true;
+        r = run("only IPv6 and no UDP, on both sides",
+                (struct world_options){ .a = behind(k), .b = behind(k), .no_relay = true });
+        assert_true(r.connected && r.direct);
+    }
+}
+
 static void firewalls_without_nat(void **state)
 {
     (void)state;
@@ -134,7 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tcp_to_a_public_peer), cmocka_unit_test(tcp_through_two_nats),
         cmocka_unit_test(only_the_web),         cmocka_unit_test(only_a_proxy),
-        cmocka_unit_test(firewalls_without_nat), cmocka_unit_test(says_that_udp_is_blocked),
+        cmocka_unit_test(firewalls_without_nat), cmocka_unit_test(only_ipv6), cmocka_unit_test(says_that_udp_is_blocked),
     };
     if (sodium_init() < 0)
         return 1;

@@ -86,7 +86,7 @@ static void every_disguise_of_an_ipv4_address_is_seen(void **state)
         "fe80::200:5efe:c000:221", "2a00:1::5efe:192.0.2.33",
         /* RFC 6052 §2.2's figure, one for each length */
         "2a00:64:c000:221::", "2a00:64:aac0:2:21::", "2a00:64:aabb:c000:2:2100::",
-        "2a00:64:aabb:ccc0:0:221::", "2a00:64:aabb:ccdd:c0:2:2100:0", "2a00:65::192.0.2.33",
+        "2a00:64:aabb:ccc0:0:221::", "2a00:64:aabb:ccdd:c0:2:2100:0", "2a00:65::c000:221",
     };
     struct tw_range nat64[ARRAY_LEN(nat64_text)];
     struct tw_addr want = ip("192.0.2.33"), list[TW_EMBEDDED_MAX];
@@ -102,7 +102,21 @@ static void every_disguise_of_an_ipv4_address_is_seen(void **state)
         if (!found)
             fail_msg("192.0.2.33 was not seen in %s", forms[i]);
     }
+    for (size_t i = 0; i < ARRAY_LEN(nat64_text); i++) { /* those of the figure, made and undone */
+        struct tw_addr v6 = tw_nat64_embed(&nat64[i], &want), known = ip("192.0.0.171"), back;
+        struct tw_range found;
+        assert_addr(v6, forms[8 + i]);
+        assert_true(tw_nat64_extract(&nat64[i], &v6, &back) && tw_addr_eq(&back, &want));
+        v6 = tw_nat64_embed(&nat64[i], &known);
+        assert_true(tw_nat64_find(&v6, &found));
+        assert_int_equal(found.first.port, nat64[i].first.port);
+        assert_true(tw_addr_eq_ip(&found.first, &nat64[i].first));
+    }
+    struct tw_range none;
     struct tw_addr plain = ip("2a00:99::1");
+    assert_false(tw_nat64_find(&plain, &none));
+    assert_false(tw_nat64_find(&want, &none));
+    assert_int_equal(tw_nat64_prefix(&plain, 72, &none), TW_EINVAL);
     assert_int_equal(tw_addr_embedded_v4(&plain, nat64, ARRAY_LEN(nat64), list), 0);
     assert_int_equal(tw_addr_embedded_v4(&want, NULL, 0, list), 1);
     struct tw_range r;
