@@ -193,6 +193,7 @@ int tw_ice_new(const struct tw_ice_config *cfg, const struct tw_env *env, struct
     a->controlling = cfg->controlling;
     a->next_sock = 1;
     a->began = a->closing_until = a->gather_until = TW_NEVER;
+    ice_lifetime_reset(a);
     int err = copy_config(a, cfg);
     if (!err)
         err = start(a);
@@ -336,6 +337,8 @@ void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
         ice_probe_opened(a, i);
     else if (b->kind == BASE_CONN)
         ice_check_tick(a);
+    else if (b->kind == BASE_CANARY)
+        ice_lifetime_opened(a), ice_lifetime_tick(a);
     else if (b->kind == BASE_ASK)
         ice_query_add(a, i, &b->remote, NONE8, false), ice_gather_tick(a);
     else
@@ -552,8 +555,10 @@ static int recv_piece(struct tw_ice *a, uint16_t base, const struct tw_datagram 
     if (data.n >= TW_STUN_HEADER && tw_stun_is(data.p, data.n)) {
         if (tw_stun_decode(data, &m))
             return TW_EMALFORMED;
-        if (ice_gather_response(a, base, &m, &in->src))
+        if (ice_lifetime_recv(a, base, &m) || ice_gather_response(a, base, &m, &in->src))
             return 0;
+        if (a->bases[base].kind == BASE_CANARY)
+            return TW_EMALFORMED;
         return ice_check_recv(a, base, &in->src, &m, NULL);
     }
     ice_data_recv(a, base, &in->src, data, in->tos);
@@ -629,6 +634,7 @@ void tw_ice_tick(struct tw_ice *a, tw_time now)
     ice_check_tick(a);
     ice_select_tick(a);
     ice_probe_tick(a);
+    ice_lifetime_tick(a);
 }
 
 tw_time tw_ice_deadline(const struct tw_ice *a)
@@ -641,6 +647,7 @@ tw_time tw_ice_deadline(const struct tw_ice *a)
     at = tw_time_min(at, ice_gather_deadline(a));
     at = tw_time_min(at, ice_check_deadline(a));
     at = tw_time_min(at, ice_select_deadline(a));
+    at = tw_time_min(at, ice_lifetime_deadline(a));
     return tw_time_min(at, ice_probe_deadline(a));
 }
 
@@ -662,7 +669,7 @@ static bool next_tx(struct tw_ice *a, struct tw_datagram *ret_out)
         }
         if (ice_map_tx(a, ret_out))
             return true;
-        if (!ice_check_tx(a) && !ice_gather_tx(a) && !ice_probe_tx(a))
+        if (!ice_check_tx(a) && !ice_gather_tx(a) && !ice_probe_tx(a) && !ice_lifetime_tx(a))
             return false;
     }
 }
@@ -681,9 +688,10 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
 {
     static const enum tw_ice_socket what[] = { TW_ICE_SOCK_UDP, TW_ICE_SOCK_LISTEN,
                                                TW_ICE_SOCK_CONNECT, TW_ICE_SOCK_TURN,
-                                               TW_ICE_SOCK_STUN, TW_ICE_SOCK_UDP };
+                                               TW_ICE_SOCK_STUN, TW_ICE_SOCK_UDP,
+                                               TW_ICE_SOCK_UDP };
     ev->socket = what[b->kind];
-    ev->exclusive = b->exclusive || b->kind == BASE_TURN;
+    ev->exclusive = b->exclusive || b->kind != BASE_UDP;
     ev->local = b->local;
     ev->remote = b->remote;
     if (b->kind == BASE_TURN) {

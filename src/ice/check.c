@@ -253,6 +253,8 @@ static void step(struct tw_ice *a, struct pair *p)
         p->silent = true; /* another one carries the data until it answers again */
         if (b->mapped.family)
             ice_map_refresh(a);
+        if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
+            ice_lifetime_reset(a); /* has the NAT forgotten it? */
         ice_select_valid(a, (uint16_t)(p - a->pairs));
     }
     if (b->kind == BASE_CONN)
@@ -530,7 +532,8 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     p->last_answer = p->last_heard = a->now;
     a->remotes[p->remote].answered = a->remotes[p->remote].proved = true;
     p->check_at = a->now + ice_keep_interval(a, p);
-    p->valid_until = p->last_answer + CONSENT_LIFE;
+    /* Idle, towards our own kind, it is asked less often than that; the first data asks at once. */
+    p->valid_until = CONSENT_LIFE + (p->check_at - a->now > CONSENT_LIFE / 2 ? p->check_at : a->now);
     if (a->mux)
         ice_mux_claim(a->mux, a, &a->bases[p->base].local, &a->remotes[p->remote].addr);
     if (ice_stream_of(a, p->comp)->own && ice_own_read(m, &info)) {

@@ -336,6 +336,8 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
 
 static bool is_awaited(const struct tw_ice *a, const struct base *b)
 {
+    if (b->kind == BASE_CANARY)
+        return false;
     if (b->kind == BASE_ASK) /* connecting, or waiting for the answer */
         return b->state != BASE_DEAD && b->keep_at != TW_NEVER && b->keep_at > a->now;
     return b->state == BASE_OPENING && !b->probe && b->kind != BASE_CONN;

@@ -36,7 +36,8 @@ static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
 /* --- where packets leave from ----------------------------------------------------------------- */
 
-enum base_kind { BASE_UDP, BASE_LISTEN, BASE_CONN, BASE_TURN, BASE_ASK, BASE_RELAY };
+enum base_kind { BASE_UDP, BASE_LISTEN, BASE_CONN, BASE_TURN, BASE_ASK, BASE_CANARY,
+                 BASE_RELAY };
 enum base_state { BASE_OPENING, BASE_OPEN, BASE_DEAD };
 
 /* A socket, a connection, or a relayed address. RFC 8445 §4: "base". A dead one keeps its place until
@@ -232,6 +233,17 @@ struct probe {
     bool want_tx;
 };
 
+/* See lifetime.c. */
+struct lifetime {
+    uint8_t state, server, nonce_n;
+    bool want_tx;
+    uint16_t base, port;     /* the socket that is left alone, and where it is seen */
+    struct tw_stun_txn txn;
+    tw_time wait, at;        /* how long it is left alone, and until when */
+    tw_time proven;          /* mappings live at least so long; 0: not known */
+    uint8_t nonce[128];
+};
+
 /* Who may probe whom, and how much: shared by all agents of a mux. */
 struct allowance {
     const struct tw_ice *user; /* who is at it: never two at once */
@@ -297,6 +309,7 @@ struct tw_ice {
     uint8_t piece_n, piece_at;
 
     struct nat nat;
+    struct lifetime lifetime;
     struct own_info peer_info; /* what it said last */
     struct tw_addr seen;      /* where a server saw the peer: the one address that is probed */
     uint8_t probe_round;      /* of the last one */
@@ -431,6 +444,17 @@ void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received);
 bool ice_is_relayed(const struct tw_ice *a, const struct pair *p);
 void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_path *ret);
 tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p);
+
+/* lifetime.c */
+/* Another network: nothing is known. */
+void ice_lifetime_reset(struct tw_ice *a);
+void ice_lifetime_opened(struct tw_ice *a);
+bool ice_lifetime_recv(struct tw_ice *a, uint16_t base, const struct tw_stun_msg *m);
+void ice_lifetime_tick(struct tw_ice *a);
+tw_time ice_lifetime_deadline(const struct tw_ice *a);
+bool ice_lifetime_tx(struct tw_ice *a);
+/* How often an idle path is refreshed: as usual, or less often where that is known to do. */
+tw_time ice_lifetime_keep(const struct tw_ice *a, tw_time usual);
 
 /* nat.c */
 void ice_nat_sample(struct tw_ice *a, uint16_t base, const struct tw_addr *dst,

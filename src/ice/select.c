@@ -34,11 +34,11 @@ tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p)
     const struct dialect *d = ice_dialect(a, p->comp);
     const struct component *c = &a->comps[p->comp];
     bool is_path = c->path != NONE && &a->pairs[c->path] == p;
+    bool is_busy = c->used && a->now - c->used < 2 * d->consent;
+    tw_time idle = d->spare ? ice_lifetime_keep(a, d->keep) : d->keep; /* strangers expect consent */
     uint16_t random;
     a->env.rng.fill(a->env.rng.ctx, &random, sizeof(random));
-    tw_time interval = !is_path ? d->spare
-                       : c->used && a->now - c->used < 2 * d->consent ? d->consent
-                                                                       : d->keep;
+    tw_time interval = !is_busy ? idle : is_path ? d->consent : d->spare;
     if (interval == 0)
         interval = d->consent;
     return interval * 4 / 5 + interval * 2 / 5 * random / 65536; /* RFC 7675 §5.1: 0.8 to 1.2 times */
@@ -230,6 +230,7 @@ void ice_select_lost(struct tw_ice *a, uint16_t comp)
     a->connected = false;
     a->began = a->now;
     ice_map_refresh(a);
+    ice_lifetime_reset(a);
     for (uint16_t i = 0; i < a->target_n; i++) /* those that are the peer's start anew */
         for (uint16_t r = 0; r < a->remote_n; r++)
             if (a->remotes[r].proved && tw_addr_eq_ip(&a->remotes[r].addr, &a->targets[i].ip))
