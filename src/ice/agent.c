@@ -241,17 +241,42 @@ bool ice_is_stream(const struct base *b)
     return b->kind == BASE_CONN;
 }
 
+/* A dead one that nothing points at any more, once there are many; NONE: there is none. */
+static uint16_t unused_base(const struct tw_ice *a)
+{
+    enum { MANY = 32 };
+    for (uint16_t i = 0; i < a->base_n && a->base_n >= MANY; i++) {
+        bool used = a->bases[i].state != BASE_DEAD || a->bases[i].probe;
+        for (uint16_t k = 0; k < a->base_n && !used; k++)
+            used = a->bases[k].parent == i && a->bases[k].state != BASE_DEAD;
+        for (uint16_t k = 0; k < a->pair_n && !used; k++)
+            used = a->pairs[k].base == i || a->pairs[k].from == i;
+        for (uint16_t k = 0; k < a->relay_n && !used; k++)
+            used = a->relays[k].base == i;
+        for (uint16_t k = 0; k < a->query_n && !used; k++)
+            used = a->queries[k].base == i;
+        for (uint16_t k = 0; k < a->nat.n && !used; k++)
+            used = a->nat.samples[k].base == i;
+        if (!used)
+            return i;
+    }
+    return NONE;
+}
+
 uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
                       const struct tw_addr *local)
 {
     struct tw_addr at = *local; /* it may be another base's */
-    if (!ICE_GROW(a, bases, base, MAX_BASES))
+    uint16_t i = unused_base(a);
+    if (i == NONE && !ICE_GROW(a, bases, base, MAX_BASES))
         return NONE;
-    a->bases[a->base_n] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
+    if (i == NONE)
+        i = a->base_n++;
+    a->bases[i] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
                                          .relay = NONE, .parent = NONE, .kind = (uint8_t)kind,
                                          .state = BASE_OPENING, .keep_at = TW_NEVER,
                                          .map_id = NONE8 };
-    return a->base_n++;
+    return i;
 }
 
 /* The socket is gone, or goes. What was built on it goes with it. */
@@ -270,11 +295,16 @@ void ice_base_kill(struct tw_ice *a, uint16_t base)
             a->queries[i].done = a->queries[i].failed = true, tw_stun_txn_stop(&a->queries[i].txn);
     for (uint16_t i = 0; i < a->relay_n; i++) {
         struct relay *r = &a->relays[i];
-        if (r->base != base || !r->turn)
+        if (r->base != base || (r->failed && !r->turn))
             continue;
         r->ready = false;
         r->failed = true;
         r->why = "the interface to it is gone";
+        r->code = 0;
+        if (b->kind == BASE_TURN) { /* no interface: a connection */
+            r->why = r->turn ? "the connection to it is over" : "no connection to it";
+            ice_relay_again(a, r);
+        }
         tw_turn_free(r->turn);
         r->turn = NULL;
         for (uint16_t k = 0; k < a->base_n; k++)

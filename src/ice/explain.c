@@ -71,7 +71,8 @@ static void explain_relays(const struct tw_ice *a, struct text *t)
             say(t, "TURN server %s over %s: %s\n", s, over,
                 relay->why ? relay->why : "no connection to it");
         for (uint16_t b = 0; b < a->base_n; b++)
-            if (a->bases[b].kind == BASE_RELAY && a->bases[b].relay == i && relay->ready)
+            if (a->bases[b].kind == BASE_RELAY && a->bases[b].state == BASE_OPEN &&
+                a->bases[b].relay == i && relay->ready)
                 say(t, "TURN server %s over %s relays for us at %s\n", s, over,
                     tw_addr_format(&a->bases[b].local, r));
     }

@@ -134,6 +134,7 @@ struct relay {
     uint16_t comp, base;  /* the socket to the server */
     uint8_t server;
     bool ready, failed, stirred; /* stirred: it may have datagrams to send */
+    tw_time again_at, wait;      /* when it is asked again after it failed; 0: it is not */
     unsigned code;
     const char *why;
 };
@@ -386,6 +387,8 @@ uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *se
 
 /* relay.c */
 void ice_relay_start(struct tw_ice *a, uint16_t base);
+/* It has failed: decides whether and when the server is asked again. */
+void ice_relay_again(struct tw_ice *a, struct relay *r);
 void ice_relay_opened(struct tw_ice *a, uint16_t base);
 void ice_relay_events(struct tw_ice *a, uint16_t relay);
 bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *in);

@@ -12,7 +12,7 @@ static bool has_relay(const struct tw_ice *a, unsigned server, uint16_t comp)
 {
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].server == server && a->relays[i].comp == comp &&
-            (a->relays[i].turn || a->relays[i].failed) && a->bases[a->relays[i].base].state != BASE_DEAD)
+            (a->relays[i].again_at || a->bases[a->relays[i].base].state != BASE_DEAD))
             return true;
     return false;
 }
@@ -32,6 +32,8 @@ static void allocate(struct tw_ice *a, uint16_t relay)
                                             s->transport == TW_TRANSPORT_TLS,
                                   .max_peers = 64, .timing = &timing,
                                   .software = a->cfg.software };
+    r->failed = false;
+    r->again_at = 0;
     int err = tw_turn_new(&cfg, &a->env, &r->turn);
     if (!err)
         err = tw_turn_allocate(r->turn, a->now);
@@ -50,17 +52,58 @@ static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t b
     return a->relay_n++;
 }
 
+/* A server that did not answer, or was full, may do better later; one that refused us will again. */
+void ice_relay_again(struct tw_ice *a, struct relay *r)
+{
+    enum { FIRST_SEC = 10, LAST_SEC = 320 };
+    if (a->closing || (r->code && r->code < 500 && r->code != TW_STUN_CODE_QUOTA_REACHED))
+        return;
+    r->wait = !r->wait ? FIRST_SEC * TW_SEC
+              : 2 * r->wait < LAST_SEC * TW_SEC ? 2 * r->wait : LAST_SEC * TW_SEC;
+    r->again_at = a->now + r->wait;
+}
+
 /* Over a connection of its own, which the kernel routes. */
-static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
+static uint16_t connection(struct tw_ice *a, unsigned server, uint16_t comp)
 {
     struct tw_addr some = { .family = TW_FAMILY_V6 };
     struct tw_addr any = { .family = ice_outwards(a, &some, &a->servers[server].addr).family };
     uint16_t b = ice_base_add(a, BASE_TURN, comp, &any);
+    if (b != NONE)
+        ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
+    return b;
+}
+
+static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
+{
+    uint16_t b = connection(a, server, comp);
     uint16_t r = b == NONE ? NONE : add(a, server, comp, b);
     if (r == NONE)
         return;
     a->bases[b].relay = r;
-    ice_note(a, TW_ICE_OPEN, b, a->bases[b].sock);
+}
+
+static void ask_again(struct tw_ice *a, uint16_t relay)
+{
+    struct relay *r = &a->relays[relay];
+    bool stream = a->bases[r->base].kind == BASE_TURN;
+    r->again_at = 0;
+    if (!stream && a->bases[r->base].state != BASE_OPEN)
+        return; /* its interface is gone; others ask */
+    tw_turn_free(r->turn);
+    r->turn = NULL;
+    if (!stream) {
+        allocate(a, relay);
+        return;
+    }
+    ice_base_kill(a, r->base);
+    uint16_t b = connection(a, r->server, r->comp);
+    r = &a->relays[relay];
+    if (b == NONE)
+        return;
+    a->bases[b].relay = relay;
+    r->base = b;
+    r->failed = false;
 }
 
 /* Asks those servers for a relayed address that have not been asked: base: from this socket if it is
@@ -125,6 +168,7 @@ static void ended(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *
     r->failed = true;
     r->code = ev->code;
     r->why = ev->why;
+    ice_relay_again(a, r);
     for (uint16_t i = 0; i < a->base_n; i++)
         if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay)
             ice_base_kill(a, i);
@@ -241,6 +285,9 @@ bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *i
 void ice_relay_tick(struct tw_ice *a)
 {
     for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].again_at && a->relays[i].again_at <= a->now)
+            ask_again(a, i);
+    for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].turn && tw_turn_deadline(a->relays[i].turn) <= a->now) {
             tw_turn_tick(a->relays[i].turn, a->now);
             a->relays[i].stirred = true;
@@ -251,6 +298,9 @@ void ice_relay_tick(struct tw_ice *a)
 tw_time ice_relay_deadline(const struct tw_ice *a)
 {
     tw_time at = TW_NEVER;
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].again_at)
+            at = tw_time_min(at, a->relays[i].again_at);
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].turn)
             at = tw_time_min(at, tw_turn_deadline(a->relays[i].turn));

@@ -14,9 +14,17 @@ static struct ice_word *say(struct ice_node *to, tw_time at)
     return w;
 }
 
+/* By the host's clock. */
+static tw_time clock_of(const struct ice_node *n)
+{
+    return sim_now(n->sim) + n->clock;
+}
+
 static void arm(struct ice_node *n)
 {
     tw_time at = n->ice ? tw_ice_deadline(n->ice) : TW_NEVER;
+    if (at != TW_NEVER)
+        at -= n->clock;
     for (unsigned i = 0; i < n->inbox_n; i++)
         at = tw_time_min(at, n->inbox[i].at);
     sim_set_deadline(n->host, at);
@@ -78,15 +86,15 @@ static void hear(struct ice_node *n, const struct ice_word *w, tw_time now)
                                .trickle = true, .own = w->own };
     switch (w->what) {
     case ICE_WORD_REMOTE:
-        err = tw_ice_set_remote(n->ice, now, 0, &r);
+        err = tw_ice_set_remote(n->ice, clock_of(n), 0, &r);
         break;
     case ICE_WORD_CANDIDATE:
-        err = tw_ice_add_remote(n->ice, now, &w->candidate);
+        err = tw_ice_add_remote(n->ice, clock_of(n), &w->candidate);
         if (!n->heard_at)
             n->heard_at = now;
         break;
     case ICE_WORD_END:
-        tw_ice_remote_end(n->ice, now, 0);
+        tw_ice_remote_end(n->ice, clock_of(n), 0);
         break;
     }
     assert(!err || err == TW_EFULL);
@@ -107,7 +115,7 @@ static void read_inbox(struct ice_node *n, tw_time now)
     for (unsigned i = 0; i < due_n; i++)
         hear(n, &due[i], now);
     if (due_n)
-        tw_ice_tick(n->ice, now);
+        tw_ice_tick(n->ice, clock_of(n));
 }
 
 /* --- the agent's events ----------------------------------------------------------------------- */
@@ -134,7 +142,7 @@ static void on_open(struct ice_node *n, const struct tw_ice_event *ev)
     ok = ev->socket == TW_ICE_SOCK_LISTEN ? sim_tcp_listen(n->host, ev->sock, ev->local, &local)
                                           : sim_open(n->host, ev->sock, ev->local, &local);
     n->opened += ok;
-    tw_ice_opened(n->ice, sim_now(n->sim), ev->sock, ok ? 0 : TW_ESYS, ok ? &local : NULL);
+    tw_ice_opened(n->ice, clock_of(n), ev->sock, ok ? 0 : TW_ESYS, ok ? &local : NULL);
 }
 
 static void on_data(struct ice_node *n, const struct tw_ice_event *ev)
@@ -228,7 +236,7 @@ void ice_node_pump(struct ice_node *n)
         bool echo = ev.type == TW_ICE_DATA && n->echo;
         on_event(n, &ev);
         if (echo)
-            (void)!tw_ice_send(n->ice, sim_now(n->sim), ev.stream, ev.component, ev.data, 0);
+            (void)!tw_ice_send(n->ice, clock_of(n), ev.stream, ev.component, ev.data, 0);
         send_all(n);
     }
     arm(n);
@@ -237,7 +245,8 @@ void ice_node_pump(struct ice_node *n)
 static void on_receive(void *ctx, tw_time now, const struct tw_datagram *d)
 {
     struct ice_node *n = ctx;
-    (void)!tw_ice_recv(n->ice, now, d);
+    (void)now;
+    (void)!tw_ice_recv(n->ice, clock_of(n), d);
     ice_node_pump(n);
 }
 
@@ -245,7 +254,7 @@ static void on_wake(void *ctx, tw_time now)
 {
     struct ice_node *n = ctx;
     read_inbox(n, now);
-    tw_ice_tick(n->ice, now);
+    tw_ice_tick(n->ice, clock_of(n));
     ice_node_pump(n);
 }
 
@@ -254,25 +263,28 @@ static void on_wake(void *ctx, tw_time now)
 static void on_stream_open(void *ctx, tw_time now, struct stream *s)
 {
     struct ice_node *n = ctx;
+    (void)now;
     struct tw_addr local = s->local;
-    tw_ice_opened(n->ice, now, s->id, 0, &local);
+    tw_ice_opened(n->ice, clock_of(n), s->id, 0, &local);
     ice_node_pump(n);
 }
 
 static void on_frames(void *ctx, tw_time now, struct stream *s, struct tw_bytes bytes)
 {
     struct ice_node *n = ctx;
+    (void)now;
     struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local, .iov = &bytes,
                              .iov_n = 1 };
-    (void)!tw_ice_recv(n->ice, now, &d);
+    (void)!tw_ice_recv(n->ice, clock_of(n), &d);
     ice_node_pump(n);
 }
 
 static void on_stream_over(void *ctx, tw_time now, const struct stream *gone)
 {
     struct ice_node *n = ctx;
-    tw_ice_opened(n->ice, now, gone->id, TW_ESYS, NULL); /* counts only while it is opening */
-    tw_ice_disconnected(n->ice, now, gone->id);
+    (void)now;
+    tw_ice_opened(n->ice, clock_of(n), gone->id, TW_ESYS, NULL); /* counts only while it is opening */
+    tw_ice_disconnected(n->ice, clock_of(n), gone->id);
     ice_node_pump(n);
 }
 
@@ -281,8 +293,8 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
 {
     struct ice_node *n = ctx;
     uint32_t id;
-    (void)local;
-    tw_ice_accepted(n->ice, now, listener, remote, &id);
+    (void)now, (void)local;
+    tw_ice_accepted(n->ice, clock_of(n), listener, remote, &id);
     return id;
 }
 
@@ -321,7 +333,7 @@ void ice_node_fini(struct ice_node *n)
 
 void ice_node_gather(struct ice_node *n)
 {
-    int err = tw_ice_interfaces(n->ice, sim_now(n->sim), n->interfaces, n->interface_n);
+    int err = tw_ice_interfaces(n->ice, clock_of(n), n->interfaces, n->interface_n);
     assert(!err);
     (void)err;
     ice_node_pump(n);
@@ -339,7 +351,7 @@ void ice_node_meet(struct ice_node *a, struct ice_node *b, tw_time there, tw_tim
 
 int ice_node_send(struct ice_node *n, const void *p, size_t len)
 {
-    int err = tw_ice_send(n->ice, sim_now(n->sim), 0, 1, tw_bytes(p, len), 0);
+    int err = tw_ice_send(n->ice, clock_of(n), 0, 1, tw_bytes(p, len), 0);
     ice_node_pump(n);
     return err;
 }

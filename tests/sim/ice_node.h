@@ -28,6 +28,7 @@ struct ice_node {
     struct tw_ice_config cfg;
     struct tw_ice_interface interfaces[4];
     unsigned interface_n;
+    tw_time clock;           /* the host's clock is so much ahead; change it at any time */
     struct ice_node *peer;
     tw_time signal_delay;    /* of what is said to the peer */
     struct ice_word inbox[ICE_INBOX];

@@ -200,6 +200,8 @@ void relay_node_start(struct relay_node *n)
 
 void relay_node_stop(struct relay_node *n)
 {
+    for (int i = 0; i < STREAMS; i++)
+        stream_close(&n->streams, n->streams.all[i].id);
     for (uint32_t i = 1; i < n->cfg.listener_n; i++)
         sim_close(n->host, i);
     for (unsigned w = 0; w < n->workers; w++) {

@@ -119,9 +119,11 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
         nat = w->nat_a;
         ip = at(192, 168, 1, 9);
     } else if (p->natted) {
-        struct sim_nat *outer = p->carrier ? sim_nat(w->sim, at(198, 51, 100 + who, 1), p->outer,
-                                                     NULL)
-                                           : NULL;
+        struct sim_nat *outer = !first && o->same_carrier ? w->carrier_a
+                                : p->carrier ? sim_nat(w->sim, at(198, 51, 100 + who, 1), p->outer, NULL)
+                                             : NULL;
+        if (first)
+            w->carrier_a = outer;
         nat = sim_nat(w->sim, outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->nat,
                       outer);
         if (p->nat.nat64.first.port)

@@ -24,6 +24,7 @@ struct place {
 struct world_options {
     struct place a, b;
     bool same_nat;              /* b is behind a's */
+    bool same_carrier;          /* both are behind a's outer NAT */
     bool no_relay, no_stun;     /* servers there are not */
     bool web;                   /* the relay is named over TCP on 80 and TLS on 443, too */
     bool dead_server;           /* one more STUN and TURN server that answers nothing */
@@ -48,7 +49,7 @@ struct world {
     struct sim *sim;
     struct relay_node relay;
     struct ice_node a, b;
-    struct sim_nat *nat_a, *nat_b;
+    struct sim_nat *nat_a, *nat_b, *carrier_a;
     struct gateway_node gateway_a, gateway_b;
     struct proxy_node proxy;
 };

@@ -29,9 +29,37 @@ static void dead_server(void **state)
     world_end(&w);
 }
 
+/* A server that comes back is used again, without anybody asking. */
+static void a_server_comes_back(void **state)
+{
+    (void)state;
+    static struct world w;
+    static char text[16384];
+    struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
+    for (int web = 0; web < 2; web++) {
+        struct world_options o = { .a = home, .b = home, .seed = 4, .web = web };
+        world_begin(&w, &o);
+        world_connect(&w, &o);
+        w.relay.quiet = true;
+        relay_node_stop(&w.relay);
+        sim_run(w.sim, sim_now(w.sim) + 1200 * TW_SEC, NULL);
+        tw_ice_explain(w.a.ice, text, sizeof(text));
+        assert_null(strstr(text, "relays for us"));
+        w.relay.quiet = false;
+        relay_node_start(&w.relay);
+        sim_run(w.sim, sim_now(w.sim) + 330 * TW_SEC, NULL);
+        tw_ice_explain(w.a.ice, text, sizeof(text));
+        assert_non_null(strstr(text, "relays for us"));
+        assert_true(!web || strstr(text, "over tls relays for us"));
+        assert_true(w.a.connected && ice_node_is_direct(&w.a));
+        world_end(&w);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(dead_server) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(dead_server),
+                                        cmocka_unit_test(a_server_comes_back) };
     if (sodium_init() < 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,6 +45,30 @@ static void matrix(void **state)
     assert_true(unlucky * 50 <= lucky + unlucky);
 }
 
+/* Ports drawn by lot on one side, an easy NAT on the other: within ten seconds, nearly always. */
+static void by_luck_within_ten_seconds(void **state)
+{
+    enum { RUNS = 500 };
+    tw_time sum = 0;
+    unsigned direct = 0;
+    (void)state;
+    for (unsigned i = 0; i < RUNS; i++) {
+        struct sim_nat_kind hard = { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT,
+                                     .ports = SIM_PORTS_RANDOM };
+        struct place x = { .natted = true, .nat = hard, .link = link20 };
+        struct place y = { .natted = true, .nat = nat_kind_at(8 + i % 4), .link = link20 };
+        struct world_options o = { .a = i % 2 ? x : y, .b = i % 2 ? y : x, .seed = 1000 + i,
+                                   .limit = 10 * TW_SEC };
+        struct outcome r = world_run(&o);
+        assert_true(r.connected);
+        direct += r.direct;
+        sum += r.direct ? r.direct_after : 0;
+    }
+    print_message("%u of %u direct within 10 s, after %lld ms on average\n", direct, RUNS,
+                  (long long)(sum / TW_MSEC / direct));
+    assert_true(direct * 100 >= RUNS * 98);
+}
+
 static void strangers_of_rfc_8445(void **state)
 {
     (void)state;
@@ -83,6 +107,7 @@ static void linux_without_a_firewall(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(matrix),
+                                        cmocka_unit_test(by_luck_within_ten_seconds),
                                         cmocka_unit_test(linux_without_a_firewall),
                                         cmocka_unit_test(strangers_of_rfc_8445) };
     if (sodium_init() < 0)

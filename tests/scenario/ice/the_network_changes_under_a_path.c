@@ -131,6 +131,53 @@ static void a_host_sleeps(void **state)
     world_end(&w);
 }
 
+/* The machine was stopped and went on, or somebody set the clock that should never be set. */
+static void a_clock_jumps(void **state)
+{
+    static const tw_time jumps[] = { 20 * TW_SEC, 3600 * TW_SEC, 30 * 24 * 3600 * TW_SEC };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(jumps); i++) {
+        begin();
+        run(7 * TW_SEC);
+        w.b.clock += jumps[i];
+        ice_node_pump(&w.b);
+        tw_time gap = silence(60 * TW_SEC);
+        print_message("a clock jumps by %lld s: data after %lld ms\n", (long long)(jumps[i] / TW_SEC),
+                      (long long)(gap / TW_MSEC));
+        assert_true(gap <= TW_SEC);
+        run(60 * TW_SEC);
+        assert_true(w.a.connected && w.b.connected && ice_node_is_direct(&w.b));
+        world_end(&w);
+    }
+}
+
+/* Big packets vanish without a word. Checks are small, and a path that carries small data is kept: how
+ * much fits is for the layer above to find out. */
+static void big_packets_vanish(void **state)
+{
+    (void)state;
+    static uint8_t big[1400];
+    struct place home = { .natted = true, .nat = nat_kind_at(8),
+                          .link = { .delay = 20 * TW_MSEC } };
+    struct sim_nat_kind six = { .filtering = SIM_ADDRESS_AND_PORT };
+    struct world_options o = { .a = home, .b = home, .seed = 4 };
+    assert_ok(tw_nat64_parse("64:ff9b::/96", &six.nat64)); /* IPv6 is never cut into pieces */
+    o.a.nat = six;
+    world_begin(&w, &o);
+    assert_true(world_connect(&w, &o).direct);
+    w.b.echo = true;
+    sim_host_set_link(w.a.host, (struct sim_link){ .delay = TW_MSEC, .mtu = 1280, .black_hole = true });
+    for (int i = 0; i < 100; i++) {
+        assert_ok(ice_node_send(&w.a, i % 2 ? big : big + 1000, i % 2 ? sizeof(big) : 400));
+        run(20 * TW_MSEC);
+    }
+    run(TW_SEC);
+    assert_int_equal(w.a.data_n, 50);
+    assert_true(ice_node_is_direct(&w.a));
+    assert_int_equal(w.a.disconnects, 0);
+    world_end(&w);
+}
+
 /* Checks go through, data does not: such a path loses its place. */
 static bool no_data(void *ctx, const struct tw_addr *src, const struct tw_addr *dst,
                     struct tw_bytes data)
@@ -185,7 +232,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
         cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_host_sleeps),
-        cmocka_unit_test(a_carrier_ends_mappings),
+        cmocka_unit_test(a_carrier_ends_mappings), cmocka_unit_test(a_clock_jumps),
+        cmocka_unit_test(big_packets_vanish),
         cmocka_unit_test(a_path_carries_no_data), cmocka_unit_test(a_restart_interrupts_nothing),
     };
     if (sodium_init() < 0)

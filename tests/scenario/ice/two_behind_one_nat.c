@@ -1,4 +1,4 @@
-/* Two peers in one house talk inside it; two behind one carrier's NAT through its hairpin, or the relay. */
+/* Two peers in one house talk inside it; two behind one carrier's NAT by its hairpin, or the relay. */
 #include <sodium.h>
 
 #include "../../sim/world.h"
@@ -34,9 +34,30 @@ static void behind_carriers(void **state)
         }
 }
 
+/* Two houses of one carrier: by its hairpin, if it has one (RFC 4787 REQ-9); else over the relay, unless a
+ * router tells its own outside address, which is in the carrier's network. */
+static void behind_one_carrier(void **state)
+{
+    (void)state;
+    for (int hairpin = 0; hairpin < 2; hairpin++)
+        for (int mapped = 0; mapped < 2; mapped++) {
+            struct place a = { .natted = true, .nat = nat_kind_at(8), .carrier = true,
+                               .outer = { .filtering = SIM_ADDRESS_AND_PORT, .hairpin = hairpin },
+                               .link = link20, .has_gateway = mapped };
+            struct world_options o = { .a = a, .b = a, .same_carrier = true, .seed = 77 };
+            struct outcome r = world_run(&o);
+            print_message("hairpin %d, mapped %d: %s after %lld ms\n", hairpin, mapped,
+                          r.direct ? "direct" : "relayed",
+                          (long long)((r.direct ? r.direct_after : r.usable) / TW_MSEC));
+            assert_true(r.connected);
+            assert_int_equal(r.direct, hairpin || mapped);
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(one_house), cmocka_unit_test(behind_carriers) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(one_house), cmocka_unit_test(behind_carriers),
+                                        cmocka_unit_test(behind_one_carrier) };
     if (sodium_init() < 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
