@@ -13,8 +13,28 @@ static struct target *target_of(struct tw_ice *a, const struct tw_addr *addr)
             return &a->targets[i];
     if (!ICE_GROW(a, targets, target, MAX_TARGETS))
         return NULL;
-    a->targets[a->target_n] = (struct target){ .ip = ip };
+    a->targets[a->target_n] = (struct target){ .ip = ip, .first = a->now };
     return &a->targets[a->target_n++];
+}
+
+/* Of what such an address may get, some is kept for later: the peer's NAT, or its relay, may not have been told of
+ * us when the first packets came. */
+static uint8_t silent_max(const struct tw_ice *a, const struct target *t)
+{
+    static const tw_time later[] = { 8 * TW_SEC, 4 * TW_SEC, 2 * TW_SEC, TW_SEC };
+    uint8_t max = SILENT_MAX;
+    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+        max = (uint8_t)(max - (a->now - t->first < later[i]));
+    return max;
+}
+
+/* A server of ours that has answered is no stranger; the peer's relay may be on it. */
+static bool is_familiar(const struct tw_ice *a, const struct tw_addr *addr)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].ready && tw_addr_eq_ip(&a->servers[a->relays[i].server].addr, addr))
+            return true;
+    return false;
 }
 
 /* Takes one packet from what may go to an address that has answered no check. A check with our
@@ -32,8 +52,12 @@ static bool may_send(struct tw_ice *a, const struct base *b, struct remote *r)
         a->stats.withheld++;
         return false;
     }
+    if (is_familiar(a, &r->addr) && r->unanswered < PROVED_MAX) {
+        r->unanswered++;
+        return true;
+    }
     struct target *t = target_of(a, &r->addr);
-    if (!t || (t->silent >= SILENT_MAX && !ice_probe_allows(a, &r->addr))) {
+    if (!t || (t->silent >= silent_max(a, t) && !ice_probe_allows(a, &r->addr))) {
         a->stats.withheld++;
         return false;
     }
@@ -260,7 +284,7 @@ static void step(struct tw_ice *a, struct pair *p)
     if (b->kind == BASE_CONN)
         p->due = a->now + 8 * TW_SEC;
     else
-        p->due = a->now + (p->sent == sends ? wait * d->rm : wait);
+        p->due = a->now + (p->sent < sends ? wait : wait * d->rm > d->late ? wait * d->rm : d->late);
 }
 
 static struct pair *next_waiting(struct tw_ice *a)
@@ -514,7 +538,10 @@ static void measure(struct tw_ice *a, struct pair *p, const struct tw_stun_msg *
     if (which < 1 || which > p->transmissions)
         return;
     tw_time rtt = a->now - p->first_sent - p->sent_after[which - 1] * TW_USEC;
-    p->rtt = p->rtt ? (7 * p->rtt + rtt) / 8 : rtt > 0 ? rtt : 1;
+    if (!p->rtt || rtt < p->rtt / 2) /* the first over TCP had to wait for a repetition, say */
+        p->rtt = rtt > 0 ? rtt : 1;
+    else
+        p->rtt = (7 * p->rtt + rtt) / 8;
 }
 
 /* RFC 8445 §7.2.5.3. */
@@ -532,6 +559,8 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     p->last_answer = p->last_heard = a->now;
     a->remotes[p->remote].answered = a->remotes[p->remote].proved = true;
     p->check_at = a->now + ice_keep_interval(a, p);
+    if (first && a->bases[p->base].kind == BASE_CONN)
+        p->check_at = a->now + TW_SEC; /* one more measurement */
     /* Idle, towards our own kind, it is asked less often than that; the first data asks at once. */
     p->valid_until = CONSENT_LIFE + (p->check_at - a->now > CONSENT_LIFE / 2 ? p->check_at : a->now);
     if (a->mux)

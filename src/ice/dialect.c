@@ -1,7 +1,7 @@
 #include "ice/dialect.h"
 
 /* Twelve packets are what an address gets from which nothing comes, all pairs together: eight of a
- * pair, three from a relay, which is there to be reached. Doubling from 25 ms they reach over 3 s; the
+ * pair, seven from a relay. Doubling from 25 ms they reach over 3 s; the
  * hole that they open lasts for a peer that starts later. */
 const struct dialect ice_dialect_own = {
     .ta = 0,
@@ -9,8 +9,9 @@ const struct dialect ice_dialect_own = {
     .rto = 25 * TW_MSEC,
     .rto_max = 3200 * TW_MSEC,
     .sends = 8,
-    .relay_sends = 3,
+    .relay_sends = 7,
     .rm = 2,
+    .late = 3 * TW_SEC,
     .freeze = false,
     .nominate_direct = 0,
     .nominate_relay = 0,

@@ -14,7 +14,8 @@ struct dialect {
     tw_time rto_max;
     uint8_t sends;       /* of one check over UDP, in all ... */
     uint8_t relay_sends; /* ... and from a relay */
-    uint8_t rm;          /* after the last one, wait rm x the last wait */
+    uint8_t rm;          /* after the last one, wait rm x the last wait ... */
+    tw_time late;        /* ... and at least so long: what is lost on TCP to a relay comes late */
     bool freeze;         /* RFC 8445 §6.1.2.6 */
     tw_time nominate_direct, nominate_relay; /* how long the controlling agent waits for something
                                                 better than the first valid pair */

@@ -76,13 +76,14 @@ struct remote {
     uint8_t type, transport;
     bool answered; /* a check of ours was answered from there */
     bool proved;   /* it sent a check with our password, or answered one of ours: data may come */
-    uint8_t unanswered; /* packets sent there since it was proved */
+    uint8_t unanswered; /* packets sent there, being proved or on a server of ours, that were not answered */
 };
 
 /* An IP address to which we sent without being asked. */
 struct target {
     struct tw_addr ip;
     uint8_t silent; /* packets sent to ports there that have not answered */
+    tw_time first;  /* when the first one was */
 };
 
 enum pair_state { PAIR_FROZEN, PAIR_WAITING, PAIR_IN_PROGRESS, PAIR_SUCCEEDED, PAIR_FAILED };

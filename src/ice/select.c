@@ -150,8 +150,10 @@ static bool pays(struct tw_ice *a, struct component *c, uint16_t i)
     const struct pair *path = &a->pairs[c->path], *p = &a->pairs[i];
     if (path->silent || path->banned_until > a->now || path->old)
         return true;
-    if (ice_is_relayed(a, path) && !ice_is_relayed(a, p))
+    if (ice_is_relayed(a, path) && !ice_is_relayed(a, p)) {
+        c->better_since = TW_NEVER;
         return cost(a, p) < cost(a, path) + 200 * TW_MSEC;
+    }
     if (cost(a, p) + cost(a, p) / 4 + 3 * TW_MSEC >= cost(a, path)) {
         c->better_since = TW_NEVER;
         return false;
@@ -189,6 +191,8 @@ static void choose(struct tw_ice *a, uint16_t comp)
     struct component *c = &a->comps[comp];
     bool by_cost = may_change(a, comp);
     uint16_t i = best(a, comp, by_cost);
+    if (i == c->path) /* nothing is better any more */
+        c->better_since = TW_NEVER;
     if (i == NONE || (a->cfg.lite && c->path != NONE) || follows_peer(a, c))
         return;
     if (c->path == NONE) {

@@ -60,14 +60,46 @@ static bool is_lottery(const struct place *p)
            (p->carrier && hard_one(p) == &p->nat && p->outer.ports == SIM_PORTS_RANDOM);
 }
 
+bool blocks_udp(const struct place *p)
+{
+    return p->natted && (p->nat.no_udp || (p->carrier && p->outer.no_udp));
+}
+
+/* Only some ports, only TLS, only a proxy: nothing that a peer would answer. */
+static bool is_narrow(const struct place *p)
+{
+    return p->natted && (p->nat.only_ports[0] || p->nat.tls_only || p->nat.only_to.family);
+}
+
+static bool is_strict(const struct place *p)
+{
+    return p->natted && (p->nat.no_simultaneous || (p->carrier && p->outer.no_simultaneous));
+}
+
 /* Two easy ones punch holes. An easy and a hard one: the hard one's port is foretold, or hit by chance
  * with enough sockets. Two hard ones: when both pick ports that can be foretold; or when one lets in
  * everybody and the other everybody from an address it has sent to, and one of them keeps its port
  * towards all ports of an address, so that checks and answers find to one pair of ports. With a port
  * drawn by lot on a side that must be aimed at, while the own port changes with every aim, nothing can
- * be done. */
+ * be done.
+ *
+ * Without UDP on one side: one that lets everybody in is connected to; two others begin at once, for which each
+ * must be seen at one port by all, and one of the two have a NAT that lets the other's SYN in after its own.
+ * Over TCP no port is foretold. */
+static bool theory_allows_tcp(const struct place *a, const struct place *b)
+{
+    bool in_a = !a->natted, in_b = !b->natted; /* do they let everybody in? */
+    if (is_narrow(a) || is_narrow(b))
+        return false;
+    if (in_a || in_b)
+        return true;
+    return is_easy(a) && is_easy(b) && !(is_strict(a) && is_strict(b));
+}
+
 bool theory_allows(const struct place *a, const struct place *b)
 {
+    if (blocks_udp(a) || blocks_udp(b))
+        return theory_allows_tcp(a, b);
     if (is_easy(a) || is_easy(b))
         return true;
     const struct sim_nat_kind *x = hard_one(a), *y = hard_one(b);

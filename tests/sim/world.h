@@ -72,6 +72,8 @@ const char *nat_kind_name(const struct sim_nat_kind *k, char buf[32]);
 /* Where world's proxy is. */
 struct tw_addr proxy_addr(void);
 
+bool blocks_udp(const struct place *p);
+
 /* Whether two peers behind such NATs can be connected directly by somebody who knows all about both
  * but the numbers that are not drawn yet; see world.c. */
 bool theory_allows(const struct place *a, const struct place *b);
