@@ -22,7 +22,8 @@ static const char usage[] =
 
 static struct {
     bool answer, json, trickle, echo, relay_only, no_host, no_udp, tcp, lite, no_probe, no_mapping,
-        foreign, explain;
+        foreign, explain, tape_addresses;
+    const char *tape;
     const char *user, *password, *allow, *deny;
     struct cmd_list servers;
     unsigned pings, timeout_s, components;
@@ -444,6 +445,12 @@ static void on_timeout(uv_timer_t *t)
     finish(EXIT_FAILED);
 }
 
+static void write_tape(void *ctx, const char *line)
+{
+    fputs(line, ctx);
+    fputc('\n', ctx);
+}
+
 static int run(struct tw_rt_ice_config *cfg)
 {
     c.loop = uv_default_loop();
@@ -501,6 +508,8 @@ int cmd_ice(int argc, char **argv)
         { "--pings", "N", &opt.pings, 1, 100000, "send N pings, report, and end" },
         { "--timeout", "S", &opt.timeout_s, 1, 86400, "give up after so long (default: when all failed)" },
         CMD_TLS_OPTIONS(&opt.tls),
+        { "--tape", "FILE", &opt.tape, 0, 0, "write down what goes in, for a bug report; addresses are replaced" },
+        { "--tape-addresses", NULL, &opt.tape_addresses, 0, 0, "... and leave them as they are" },
         { "--explain", NULL, &opt.explain, 0, 0, "say at the end what was tried and what came of it" },
         { "--json", NULL, &opt.json, 0, 0, "print one line of JSON for each event" },
         { 0 },
@@ -524,6 +533,19 @@ int cmd_ice(int argc, char **argv)
                            : opt.no_host  ? TW_ICE_NO_HOST : TW_ICE_ALL },
         .on_event = on_event,
     };
+    FILE *tape = opt.tape ? fopen(opt.tape, "w") : NULL;
+    if (opt.tape && !tape) {
+        fprintf(stderr, "thalweg: %s: %s\n", opt.tape, strerror(errno));
+        return EXIT_USAGE;
+    }
+    if (tape)
+        cfg.ice.tape = (struct tw_ice_tape){ write_tape, tape, opt.tape_addresses };
     status = find_servers(servers, &cfg, uris);
-    return status ? status : run(&cfg);
+    if (!status)
+        status = run(&cfg);
+    if (tape && fclose(tape)) {
+        fprintf(stderr, "thalweg: %s: %s\n", opt.tape, strerror(errno));
+        status = EXIT_FAILED;
+    }
+    return status;
 }

@@ -70,6 +70,15 @@ struct tw_ice_interface {
     uint16_t cost;       /* 0: as good as any; higher: metered or slow, used last */
 };
 
+/* Where everything that goes into an agent is written down, a line of text at a time, to be run again
+ * (docs/internals/tape.md, icesim replay). No data and no password of a server is in it; the session's
+ * ICE passwords are, which are of no use when it is over. */
+struct tw_ice_tape {
+    void (*write)(void *ctx, const char *line); /* without a newline; NULL: nowhere */
+    void *ctx;
+    bool addresses; /* as they are; otherwise others of the same kind stand for them */
+};
+
 struct tw_ice_mux;
 
 /* Copied by tw_ice_new, strings and all; mux must outlive the agent. */
@@ -89,6 +98,7 @@ struct tw_ice_config {
     size_t server_n;
     const char *allow, *deny; /* interface names, comma-separated, "*" at an end: only these; not these */
     struct tw_ice_mux *mux;  /* shares sockets and the probing allowance with other agents, or NULL */
+    struct tw_ice_tape tape; /* not with a mux */
     const char *software;    /* static; NULL: none */
 };
 
@@ -154,7 +164,7 @@ struct tw_ice_remote {
 
 struct tw_ice;
 
-/* TW_ENOMEM; TW_EINVAL: numbers out of range, or servers without an address. */
+/* TW_ENOMEM; TW_EINVAL: numbers out of range, servers without an address, a tape with a mux. */
 TW_API TW_NODISCARD int tw_ice_new(const struct tw_ice_config *cfg, const struct tw_env *env,
                                    struct tw_ice **ret_ice);
 /* Frees without a word to anybody. NULL is fine. */

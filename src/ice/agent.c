@@ -195,6 +195,8 @@ int tw_ice_new(const struct tw_ice_config *cfg, const struct tw_env *env, struct
     a->began = a->closing_until = a->gather_until = TW_NEVER;
     ice_lifetime_reset(a);
     int err = copy_config(a, cfg);
+    if (!err && cfg->tape.write)
+        err = cfg->mux ? TW_EINVAL : ice_tape_new(a, cfg, &a->env.rng, &a->tape);
     if (!err)
         err = start(a);
     else
@@ -227,6 +229,7 @@ void tw_ice_free(struct tw_ice *a)
         free_server(&a->servers[i]);
     for (unsigned i = 0; i < a->gateway_n; i++)
         tw_portmap_free(a->gateways[i].map);
+    ice_tape_free(a->tape);
     void *tables[] = { a->allow, a->deny, a->comps, a->bases, a->locals, a->remotes, a->pairs,
                        a->queries, a->relays, a->targets, a->notes, a->probe, a->allowance };
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
@@ -345,8 +348,10 @@ static uint16_t base_of(const struct tw_ice *a, uint32_t sock)
 void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
                    const struct tw_addr *local)
 {
+    static const struct tw_addr nowhere = { .family = TW_FAMILY_NONE };
     uint16_t i = base_of(a, sock);
     a->now = now;
+    ice_tape(a->tape, now, "opened %u %d %A", sock, err, local ? local : &nowhere);
     if (i == NONE || a->bases[i].state != BASE_OPENING)
         return;
     struct base *b = &a->bases[i];
@@ -383,6 +388,7 @@ void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener, const str
     unsigned unproved = 0;
     a->now = now;
     *ret_sock = 0;
+    ice_tape(a->tape, now, "accepted %u %A", listener, remote);
     for (uint16_t i = 0; i < a->base_n; i++)
         unproved += a->bases[i].kind == BASE_CONN && a->bases[i].state == BASE_OPEN;
     if (l == NONE || unproved >= MAX_UNPROVED)
@@ -402,6 +408,7 @@ void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock)
 {
     uint16_t i = base_of(a, sock);
     a->now = now;
+    ice_tape(a->tape, now, "disconnected %u", sock);
     if (i != NONE)
         ice_base_kill(a, i);
 }
@@ -452,6 +459,8 @@ int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const stru
         return TW_EMALFORMED;
     struct stream *st = &a->streams[stream];
     a->now = now;
+    ice_tape(a->tape, now, "remote %u %s %s %u %u %u %u %u", stream, r->ufrag, r->pwd, (unsigned)r->lite,
+             (unsigned)r->ice2, (unsigned)r->trickle, (unsigned)r->renomination, (unsigned)r->own);
     bool same = st->remote.ufrag && !strcmp(st->remote.ufrag, r->ufrag) &&
                 !strcmp(st->remote.pwd, r->pwd);
     if (!same) {
@@ -489,6 +498,7 @@ void tw_ice_remote_end(struct tw_ice *a, tw_time now, unsigned stream)
 int tw_ice_restart(struct tw_ice *a, tw_time now)
 {
     a->now = now;
+    ice_tape(a->tape, now, "restart");
     for (unsigned s = 0; s < a->cfg.streams; s++) {
         struct creds fresh;
         int err = draw_creds(a, &fresh);
@@ -537,6 +547,7 @@ int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned compone
     if (!c || data.n > MAX_DATA)
         return TW_EINVAL;
     a->now = now;
+    ice_tape(a->tape, now, "send %u %u %u %u", stream, component, (unsigned)data.n, (unsigned)tos);
     if (c->path == NONE || a->closing)
         return TW_ESTATE;
     struct pair *p = &a->pairs[c->path];
@@ -599,6 +610,7 @@ int tw_ice_recv(struct tw_ice *a, tw_time now, const struct tw_datagram *in)
 {
     uint16_t base = find_base(a, in);
     a->now = now;
+    ice_tape_recv(a, a->tape, now, in);
     a->piece_n = a->piece_at = 0;
     if (base == NONE || in->iov_n != 1 || a->closed_said)
         return TW_EMALFORMED;
@@ -629,6 +641,7 @@ void tw_ice_close(struct tw_ice *a, tw_time now)
 {
     enum { PATIENCE_CLOSING = 1 };
     a->now = now;
+    ice_tape(a->tape, now, "close");
     if (a->closing)
         return;
     a->closing = true;
@@ -641,12 +654,19 @@ void tw_ice_close(struct tw_ice *a, tw_time now)
             a->relays[i].stirred = true;
             ice_relay_events(a, i);
         }
-    tw_ice_tick(a, now);
+    ice_tick(a);
 }
 
 void tw_ice_tick(struct tw_ice *a, tw_time now)
 {
     a->now = now;
+    ice_tape(a->tape, now, "tick");
+    ice_tick(a);
+}
+
+void ice_tick(struct tw_ice *a)
+{
+    tw_time now = a->now;
     a->piece_n = a->piece_at = 0;
     ice_relay_tick(a);
     ice_map_tick(a);
@@ -706,9 +726,17 @@ static bool next_tx(struct tw_ice *a, struct tw_datagram *ret_out)
 
 bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
 {
-    if (!next_tx(a, ret_out))
+    if (!next_tx(a, ret_out)) {
+        ice_tape_drained(a->tape, a->now);
         return false;
+    }
     ret_out->dst = ice_outwards(a, &ret_out->src, &ret_out->dst);
+    if (a->tape) {
+        size_t n = 0;
+        for (size_t i = 0; i < ret_out->iov_n; i++)
+            n += ret_out->iov[i].n;
+        ice_tape(a->tape, a->now, "sent %u %A %u", ret_out->sock, &ret_out->dst, (unsigned)n);
+    }
     return true;
 }
 

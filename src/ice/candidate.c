@@ -221,6 +221,7 @@ int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candida
     uint16_t comp = (uint16_t)(c->stream * a->cfg.components + c->component - 1);
     struct tw_addr addr = c->addr;
     a->now = now;
+    ice_tape_candidate(a->tape, now, c);
     if (!is_target(a, &addr, c->transport) || (ice_is_tcp(c->transport) && !a->cfg.tcp))
         return 0;
     uint16_t i = ice_remote_find(a, comp, &addr, ice_is_tcp(c->transport));

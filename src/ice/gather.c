@@ -127,6 +127,7 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     if (n > TW_ICE_INTERFACES_MAX)
         return TW_EINVAL;
     a->now = now;
+    ice_tape_interfaces(a->tape, now, list, n);
     size_t m = choose(a, list, n, chosen);
     a->has_v4 = false;
     for (size_t i = 0; i < m; i++)
@@ -149,7 +150,7 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     a->gathering = true;
     a->gather_until = now + 10 * TW_SEC;
     ice_relay_start(a, NONE);
-    tw_ice_tick(a, now);
+    ice_tick(a);
     return 0;
 }
 

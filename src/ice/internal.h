@@ -8,6 +8,7 @@
 #include <thalweg/turn.h>
 
 #include "ice/dialect.h"
+#include "ice/tape.h"
 
 enum {
     NONE = 0xffff,         /* no index */
@@ -312,6 +313,7 @@ struct tw_ice {
 
     struct nat nat;
     struct lifetime lifetime;
+    struct tape *tape;        /* NULL: none */
     struct own_info peer_info; /* what it said last */
     struct tw_addr seen;      /* where a server saw the peer: the one address that is probed */
     uint8_t probe_round;      /* of the last one */
@@ -333,6 +335,7 @@ bool ice_grow(void **table, uint16_t *cap, uint16_t n, size_t size, uint16_t max
     ice_grow((void **)&(a)->table, &(a)->one##_cap, (a)->one##_n, sizeof(*(a)->table), (max))
 
 /* agent.c */
+void ice_tick(struct tw_ice *a);
 void ice_note(struct tw_ice *a, enum tw_ice_event_type type, uint16_t index, uint32_t sock);
 struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp);
 /* By the numbers that the caller uses; NULL: there is none such. */

@@ -107,6 +107,7 @@ void ice_map_unbase(struct tw_ice *a, uint16_t base)
 void tw_ice_mapped(struct tw_ice *a, tw_time now, uint32_t sock, const struct tw_addr *outside)
 {
     a->now = now;
+    ice_tape(a->tape, now, "mapped %u %A", sock, outside);
     for (uint16_t b = 0; b < a->base_n; b++)
         if (a->bases[b].sock == sock && a->bases[b].state == BASE_OPEN)
             set_mapped(a, b, outside);

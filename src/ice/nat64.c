@@ -32,6 +32,7 @@ void tw_ice_nat64(struct tw_ice *a, tw_time now, const struct tw_range *prefix)
 {
     struct tw_range none = { 0 };
     a->now = now;
+    ice_tape_nat64(a->tape, now, prefix);
     a->nat64 = prefix ? *prefix : none;
     if (!is_translated(a))
         return;
@@ -41,5 +42,5 @@ void tw_ice_nat64(struct tw_ice *a, tw_time now, const struct tw_range *prefix)
     ice_relay_start(a, NONE);
     for (uint16_t r = 0; r < a->remote_n; r++)
         ice_pair_remote(a, r);
-    tw_ice_tick(a, now);
+    ice_tick(a);
 }

@@ -383,6 +383,7 @@ void ice_probe_info(struct tw_ice *a, const struct own_info *info)
 void tw_ice_vouch(struct tw_ice *a, tw_time now, const struct tw_addr *ip)
 {
     a->now = now;
+    ice_tape(a->tape, now, "vouch %A", ip);
     a->seen = *ip;
 }
 

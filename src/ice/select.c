@@ -284,6 +284,7 @@ void tw_ice_feedback(struct tw_ice *a, tw_time now, unsigned stream, unsigned co
 {
     const struct component *c = ice_component(a, stream, component);
     a->now = now;
+    ice_tape(a->tape, now, "feedback %u %u %u %u", stream, component, acked, lost);
     if (c && c->path != NONE)
         judge(a, &a->pairs[c->path], acked + lost, acked);
 }

@@ -22,6 +22,14 @@ done
     ice_pair "towards a lite agent" "" direct $other --lite
     ice_pair "two components" "--components 2" direct $other --components 2
 }
+for uri in "turn:$IP:$PORT" "turns:$IP:$TCP?transport=tcp"; do
+    # shellcheck disable=SC2086
+    ice_pair "with a tape, $uri" "--tape $WORK/tape --insecure --relay-only -s $uri -u user -w pass" relayed $other
+    "$BUILD/tests/icesim" replay "$WORK/tape" >"$WORK/replay" && grep -q "just as on the tape" "$WORK/replay" ||
+        { tail -3 "$WORK/replay"; fail "the tape runs otherwise"; }
+    grep -qE "$IP|user| pass " "$WORK/tape" && { grep -nE "$IP|user| pass " "$WORK/tape" | head -3; fail "a secret is on the tape"; }
+    echo "ok: the tape of it: $(tail -1 "$WORK/replay")"
+done
 printf 'a=ice-ufrag:abcd\na=ice-pwd:0123456789012345678901\n\n' |
     timeout 20 "$BUILD/thalweg" ice --relay-only --timeout 2 -s "turn:$IP:$PORT" -u user -w wrong >"$WORK/sdp" 2>"$WORK/ours" &&
     fail "a wrong password gets a path"

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "population.h"
+#include "replay.h"
 
 static const struct sim_link link20 = { .delay = 20 * TW_MSEC };
 
@@ -210,6 +211,31 @@ static int one(const char *a, const char *b, uint64_t seed)
     return r.connected ? 0 : 1;
 }
 
+static int replay(const char *file, bool verbose)
+{
+    static char text[32768];
+    struct replay r;
+    FILE *in = fopen(file, "r");
+    if (!in) {
+        perror(file);
+        return 2;
+    }
+    bool ok = replay_run(in, verbose, &r);
+    fclose(in);
+    if (!ok) {
+        fprintf(stderr, "icesim: %s: line %u is none of a tape\n", file, r.bad);
+    } else {
+        tw_ice_explain(r.ice, text, sizeof(text));
+        printf("%s%u inputs, %u datagrams sent; ", text, r.inputs, r.sent);
+        if (r.wrong)
+            printf("from line %u on it went otherwise than on the tape\n", r.wrong);
+        else
+            puts("just as on the tape");
+    }
+    tw_ice_free(r.ice);
+    return !ok ? 2 : r.wrong ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     if (sodium_init() < 0)
@@ -221,6 +247,9 @@ int main(int argc, char **argv)
                           argc > 3 ? (unsigned)atoi(argv[3]) : 2);
     if (argc >= 4 && !strcmp(argv[1], "one"))
         return one(argv[2], argv[3], argc > 4 ? strtoull(argv[4], NULL, 10) : 1);
-    fprintf(stderr, "usage: icesim sweep [RUNS] | population [PAIRS] [JOBS] | one NAT NAT [SEED]\n");
+    if (argc >= 3 && !strcmp(argv[1], "replay"))
+        return replay(argv[2], argc > 3 && !strcmp(argv[3], "-v"));
+    fprintf(stderr, "usage: icesim sweep [RUNS] | population [PAIRS] [JOBS] | one NAT NAT [SEED] |\n"
+                    "              replay TAPE [-v]\n");
     return 2;
 }

@@ -169,6 +169,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
     struct tw_ice_config cfg = { .controlling = first, .servers = servers, .server_n = k,
                                  .own_peer = !o->foreign, .foreign = o->foreign,
                                  .no_probing = o->no_probing, .tcp = p->tcp };
+    if (first)
+        cfg.tape = o->tape_a;
     ice_node_init(n, w->sim, ip, nat, link, &cfg);
     if (nat && p->has_gateway) {
         n->interfaces[0].gateway = at(192, 168, who, 1);

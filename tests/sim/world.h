@@ -30,6 +30,7 @@ struct world_options {
     bool dead_server;           /* one more STUN and TURN server that answers nothing */
     bool foreign;               /* the agents take each other for strangers */
     bool no_probing;
+    struct tw_ice_tape tape_a;  /* of a's agent */
     tw_time answer_delay;       /* so much later than b, a hears of the other */
     tw_time signal_delay, limit; /* limit: how long to try; 0: 15 s */
     uint64_t seed;
