@@ -84,7 +84,7 @@ static uint16_t add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
     *l = (struct local){ .addr = *addr, .base = base, .comp = b->comp, .type = (uint8_t)type,
                          .transport = (uint8_t)transport };
     l->priority = ice_priority(a, type, transport, b->order, b->comp);
-    l->foundation = foundation(a, type, ice_is_tcp(transport), &b->local, server);
+    l->foundation = foundation(a, type, transport != TW_ICE_UDP, &b->local, server);
     if (type != TW_ICE_HOST)
         l->related = relay ? *server : b->local;
     l->told = !ice_is_told(a, l);

@@ -117,8 +117,9 @@ static void run(struct lookup *l, tw_time until)
         unsigned n = 0;
         int bits = ares_getsock(l->channel, socks, ARES_GETSOCK_MAXNUM);
         for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-            short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
-                                   (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+            /* As ARES_GETSOCK_READABLE and _WRITABLE, which shift into the sign. */
+            short events = (short)(((unsigned)bits >> i & 1 ? POLLIN : 0) |
+                                   ((unsigned)bits >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0));
             if (events)
                 fds[n++] = (struct pollfd){ .fd = socks[i], .events = events };
         }
