@@ -39,9 +39,14 @@ async function get(url, body) {
     return r.text();
 }
 
+// how: the transport of our agents, and the relay that they use; or "theirs" and the relay that A uses.
 async function bridged(A, B, base, how, count) {
-    await get(`${base}/start`, how);
-    const a = new A({ iceServers: [] }), b = new B({ iceServers: [] });
+    const [first, ip, port] = how.split(' '), theirs = first === 'theirs';
+    await get(`${base}/start`, theirs ? 'udp' : how);
+    const a = new A(!theirs ? { iceServers: [] }
+                            : { iceServers: [{ urls: [`turn:${ip}:${port}`], username: 'user', credential: 'pass' }],
+                                iceTransportPolicy: 'relay' });
+    const b = new B({ iceServers: [] });
     const channel = a.createDataChannel('x');
     let got = 0;
     const done = new Promise((resolve, reject) => {
@@ -72,7 +77,8 @@ async function bridged(A, B, base, how, count) {
     const paths = await get(`${base}/paths`);
     a.close();
     b.close();
-    if (!paths.split(';').every(p => p === how.replace(/ [\d.]+ \d+$/, ' relay')))
+    const wanted = theirs ? ['udp relay', 'udp'] : Array(2).fill(ip ? `${first} relay` : first);
+    if (paths !== wanted.join(';'))
         throw new Error(`${how}: the paths are ${paths}`);
     return `ok: ${how}: ${got} messages there and back`;
 }

@@ -30,7 +30,8 @@ with_node() { # first second cases...
 if command -v npm >/dev/null && { [ -d "$cache/node_modules/node-datachannel" ] && [ -d "$cache/node_modules/@roamhq/wrtc" ] ||
     timeout 120 npm install --prefix "$cache" --no-audit --no-fund @roamhq/wrtc node-datachannel >"$WORK/npm" 2>&1; }; then
     with_node datachannel datachannel udp "udp $IP $ours" "udp $IP $PORT"
-    with_node wrtc datachannel udp
+    with_node wrtc datachannel udp "theirs $IP $ours" "theirs $IP $PORT"
+    with_node datachannel wrtc udp # its polyfill does not heed iceTransportPolicy
     with_node wrtc wrtc udp tcp "udp $IP $ours" "udp $IP $PORT"
 else
     skipped="npm could not install the packages: $(tail -1 "$WORK/npm" 2>/dev/null)"
@@ -54,7 +55,7 @@ if command -v chromium >/dev/null; then
     # It hides its addresses behind names of mDNS, so its checks are the first we see of it. A relay would
     # not let them in: there it has to tell its addresses, as it does through a STUN server.
     browser udp,tcp
-    browser "udp%20$IP%20$ours,udp%20$IP%20$PORT" --disable-features=WebRtcHideLocalIpsWithMdns
+    browser "udp%20$IP%20$ours,udp%20$IP%20$PORT,theirs%20$IP%20$ours" --disable-features=WebRtcHideLocalIpsWithMdns
 else
     skipped="$skipped; chromium is not installed"
 fi

@@ -47,7 +47,7 @@ static void on_event(struct tw_rt_ice *r, const struct tw_ice_event *ev)
         break;
     case TW_ICE_PATH:
         printf("%u path %s%s\n", me, ev->path.transport == TW_ICE_UDP ? "udp" : "tcp",
-               ev->path.local_type == TW_ICE_RELAY ? " relay" : "");
+               ev->path.local_type == TW_ICE_RELAY || ev->path.remote_type == TW_ICE_RELAY ? " relay" : "");
         fflush(stdout);
         break;
     case TW_ICE_DATA:

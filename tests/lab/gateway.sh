@@ -16,11 +16,7 @@ link nata 11.0.2.2 "" 11.0.2.1
 link natb 11.0.3.2 "" 11.0.3.1
 link a 192.168.1.5 nata 192.168.1.1
 link b 192.168.2.5 natb 192.168.2.1
-sandbox=
-nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
-in_ns relay "$BUILD/thalwegd" -L 11.0.1.2 -u user:pass -r realm -m 1 $sandbox >"$WORK/log" 2>&1 &
-PIDS="$PIDS $!"
-wait_for 5 grep -q "listening on udp 11.0.1.2" "$WORK/log" || { cat "$WORK/log"; fail "thalwegd"; }
+relay_at relay 11.0.1.2
 SERVERS="-s stun:11.0.1.2 -s turn:11.0.1.2 -u user -w pass"
 
 # connect WHAT KIND [options of A]: a path of that kind, between the NATs as they are now.

@@ -59,6 +59,15 @@ in_ns() {
     ip netns exec "$ns" "$@"
 }
 
+# relay_at NAME IP: thalwegd there, for user:pass; its log in $WORK/log.
+relay_at() {
+    sandbox=
+    nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
+    ip netns exec "$1" "$BUILD/thalwegd" -L "$2" -u user:pass -r realm -m 1 $sandbox >"$WORK/log" 2>&1 &
+    PIDS="$PIDS $!"
+    wait_for 5 grep -q "listening on udp $2" "$WORK/log" || { cat "$WORK/log"; fail "thalwegd"; }
+}
+
 # masquerade NAME NETWORK ["random"] ["open"]: makes a machine a NAT for that network. As routers do, it drops what
 # comes from outside for itself; with "open" it does not.
 masquerade() {

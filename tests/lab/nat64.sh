@@ -41,11 +41,7 @@ ip -n r route add 192.168.255.0/24 dev nat64
 ip -n r route add 2001:db8:64::/96 dev nat64
 ip netns exec r tayga -c "$WORK/tayga.conf" -d >"$WORK/tayga.log" 2>&1 &
 PIDS="$PIDS $!"
-sandbox=
-nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
-ip netns exec relay "$BUILD/thalwegd" -L 11.0.1.2 -u user:pass -r realm -m 1 $sandbox >"$WORK/log" 2>&1 &
-PIDS="$PIDS $!"
-wait_for 5 grep -q "listening on udp 11.0.1.2" "$WORK/log" || { cat "$WORK/log"; fail "thalwegd"; }
+relay_at relay 11.0.1.2
 wait_for 5 ip netns exec a python3 -c 'import socket; socket.create_connection(("2001:db8:64::b00:102", 3478), 1)' ||
     { cat "$WORK/tayga.log"; fail "the translator does not work"; }
 

@@ -349,7 +349,10 @@ static void drop(struct sim *s, struct packet *p, struct sim_nat *at)
         route(s, p, at);
         return;
     }
-    free(p);
+    if (at && at->kind.rejects && !p->tcp)
+        report_error(p, 3, 13, 0);
+    else
+        free(p);
 }
 
 /* From some place in the network (inside of NAT `at`, or the open network for NULL) to a host. */

@@ -22,6 +22,7 @@ struct sim_nat_kind {
     bool collides;    /* a packet from outside for which there is no mapping takes that pair of
                          addresses: what is sent the other way later leaves from a port drawn by
                          lot (Linux, where no rule of its own drops what comes for itself) */
+    bool rejects;     /* UDP that it does not let out is answered by an ICMP error (RFC 1812 §5.2.7.1) */
     bool tls_only;    /* ends connections whose first bytes from inside are no ClientHello */
     uint16_t only_ports[2]; /* TCP goes out only to these; 0: to all */
     struct tw_addr only_to; /* nothing goes out but to this address (a proxy); family NONE: to all */

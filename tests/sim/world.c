@@ -164,6 +164,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
             ip = at(192, 168, who, 5);
         sim_nat_set_link(outer ? outer : nat, p->link);
     }
+    if (p->v6)
+        ip = tw_addr_v6((uint8_t[16]){ 0x20, 1, 0x0d, 0xb8, 0, who, [15] = 9 }, 0);
     struct sim_link link = p->natted ? (struct sim_link){ .delay = TW_MSEC / 2 } : p->link;
     *(first ? &w->nat_a : &w->nat_b) = nat;
     struct tw_ice_config cfg = { .controlling = first, .servers = servers, .server_n = k,

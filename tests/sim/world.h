@@ -16,6 +16,7 @@ struct place {
     struct sim_nat_kind outer;
     struct sim_link link;
     bool tcp;                   /* the agent offers and takes TCP */
+    bool v6;                    /* addresses of IPv6: without a NAT, and without servers */
     bool proxied;               /* it reaches servers through the proxy */
     bool has_gateway;           /* the NAT's inside is known and may map ports */
     enum gateway_speech gateway;

@@ -132,6 +132,10 @@ static void firewalls_without_nat(void **state)
     struct sim_nat_kind k = { .firewall = true, .filtering = SIM_ADDRESS_AND_PORT };
     struct outcome r = run("stateful firewalls", (struct world_options){ .a = behind(k), .b = behind(k) });
     assert_true(r.connected && r.direct && r.direct_after <= 100 * TW_MSEC);
+    struct place six = behind(k);
+    six.v6 = true;
+    r = run("stateful firewalls, IPv6", (struct world_options){ .a = six, .b = six });
+    assert_true(r.connected && r.direct && r.direct_after <= 100 * TW_MSEC);
     k.no_udp = true;
     r = run("stateful firewalls that let no UDP through",
             (struct world_options){ .a = behind(k), .b = behind(k), .no_relay = true });
@@ -149,12 +153,26 @@ static void says_that_udp_is_blocked(void **state)
     assert_non_null(strstr(text, "it did: this network blocks UDP"));
 }
 
+/* Errors change nothing, since anybody can send them: a wall that rejects is one that keeps silent. */
+static void a_wall_that_answers(void **state)
+{
+    (void)state;
+    struct sim_nat_kind rejects = no_udp;
+    rejects.rejects = true;
+    struct world_options o = { .a = behind(no_udp), .b = behind(no_udp), .web = true };
+    struct outcome silent = run("a silent wall", o);
+    o.a = o.b = behind(rejects);
+    struct outcome loud = run("one that answers", o);
+    assert_true(loud.connected && loud.direct && loud.direct_after == silent.direct_after);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tcp_to_a_public_peer), cmocka_unit_test(tcp_through_two_nats),
         cmocka_unit_test(only_the_web),         cmocka_unit_test(only_a_proxy),
         cmocka_unit_test(firewalls_without_nat), cmocka_unit_test(only_ipv6), cmocka_unit_test(says_that_udp_is_blocked),
+        cmocka_unit_test(a_wall_that_answers),
     };
     if (sodium_init() < 0)
         return 1;
