@@ -66,7 +66,8 @@ static void drain(void)
 static void receive(struct tw_bytes b, uint8_t parameter, bool run)
 {
     struct tw_datagram in = { .sock = 1 + parameter % 8u,
-                              .src = tw_addr_v4(203, 0, 114, parameter / 64, 3478),
+                              .src = tw_addr_v4(203, 0, 114, parameter / 64,
+                                                b.n == 60 || b.n == 12 ? 5351 : 3478),
                               .dst = local(1 + parameter % 8u), .iov = &b, .iov_n = 1,
                               .segment = run && b.n > 24 ? 24 : 0 };
     (void)!tw_ice_recv(ice, now, &in);
@@ -133,9 +134,22 @@ static void read_text(struct tw_bytes b, bool remote)
 static void change_interfaces(uint8_t parameter)
 {
     struct tw_ice_interface list[3] = { { .name = "eth0" }, { .name = "docker0" }, { .name = "wlan0" } };
+    list[0].gateway = tw_addr_v4(203, 0, 114, 1, 0); /* so that what comes from there may be its answer */
     for (unsigned i = 0; i < 3; i++)
         list[i].ip = tw_addr_v4(10, 0, (uint8_t)(parameter >> i & 1), (uint8_t)(i + 1), 0);
     (void)!tw_ice_interfaces(ice, now, list, parameter % 4u);
+}
+
+/* A port mapping, or a NAT64, that is there or gone. */
+static void tell_network(uint8_t parameter)
+{
+    struct tw_addr outside = tw_addr_v4(198, 51, 100, 2, parameter), prefix = { .family = TW_FAMILY_V6 };
+    struct tw_range range;
+    prefix.ip[0] = parameter;
+    if (parameter & 1)
+        tw_ice_mapped(ice, now, 1 + parameter % 8u, &outside);
+    else if (!tw_nat64_prefix(&prefix, 96, &range))
+        tw_ice_nat64(ice, now, parameter & 2 ? &range : NULL);
 }
 
 static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
@@ -174,6 +188,8 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
             tw_ice_feedback(ice, now, 0, 1, parameter & 15u, parameter);
         else if (kind & 0x10)
             tw_ice_vouch(ice, now, &(struct tw_addr){ .family = TW_FAMILY_V4 });
+        else if (kind & 0x08)
+            tell_network(parameter);
         own_credentials();
         break;
     case 7:
@@ -189,11 +205,19 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
     }
     drain();
     tw_ice_explain(ice, text, sizeof(text));
-    if (tw_ice_deadline(ice) <= now) {
+    for (int i = 0; tw_ice_deadline(ice) <= now; i++) {
+        if (i == 1000)
+            abort(); /* it would spin */
         tw_ice_tick(ice, now);
         drain();
     }
     free(exact);
+}
+
+static void touch_line(void *ctx, const char *line)
+{
+    volatile size_t n = strlen(line);
+    (void)ctx, (void)n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
@@ -208,6 +232,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
                                  .policy = n && p[0] & 16 ? TW_ICE_RELAY_ONLY : TW_ICE_ALL,
                                  .components = n && p[0] & 32 ? 2 : 1, .servers = servers,
                                  .server_n = 2 };
+    if (n && p[0] & 64)
+        cfg.tape = (struct tw_ice_tape){ .write = touch_line, .addresses = p[0] & 128 };
     struct tw_rd r = tw_rd(tw_bytes(p, n));
     now = 1000 * TW_SEC;
     if (tw_ice_new(&cfg, &env, &ice))
