@@ -1,4 +1,6 @@
 /* The installed headers, used from C++. */
+#include <thalweg/ice.h>
+#include <thalweg/portmap.h>
 #include <thalweg/relay.h>
 #include <thalweg/turn.h>
 #include <thalweg/uri.h>
