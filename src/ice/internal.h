@@ -343,15 +343,20 @@ struct component *ice_component(const struct tw_ice *a, unsigned stream, unsigne
 uint8_t ice_component_id(const struct tw_ice *a, uint16_t comp);
 void ice_draw_tid(struct tw_ice *a, uint8_t tid[TW_STUN_TID]);
 const struct dialect *ice_dialect(const struct tw_ice *a, uint16_t comp);
-bool ice_is_stream(const struct base *b);
 void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, struct tw_bytes data,
                    uint8_t tos);
-uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
-                      const struct tw_addr *local);
-void ice_base_kill(struct tw_ice *a, uint16_t base);
 /* One datagram over a base; data is borrowed until the next. TW_EFULL and others of tw_turn_send(). */
 int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct tw_bytes data,
              uint8_t tos, bool check);
+
+/* base.c */
+bool ice_is_stream(const struct base *b);
+uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
+                      const struct tw_addr *local);
+/* The socket is gone, or goes. What was built on it goes with it. */
+void ice_base_kill(struct tw_ice *a, uint16_t base);
+/* Which one a datagram came to; NONE. */
+uint16_t ice_base_find(const struct tw_ice *a, const struct tw_datagram *in);
 
 /* candidate.c */
 uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,

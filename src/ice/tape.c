@@ -174,18 +174,17 @@ void ice_tape_drained(struct tape *t, tw_time now)
 
 void ice_tape_nat64(struct tape *t, tw_time now, const struct tw_range *prefix)
 {
-    struct tw_range none = { 0 };
+    struct tw_range shown = { 0 };
     if (!t)
         return;
-    if (!t->to.addresses)
-        t->nat64 = prefix ? *prefix : none;
-    if (!prefix)
-        ice_tape(t, now, "nat64 none 0");
-    else if (t->to.addresses)
-        ice_tape(t, now, "nat64 %A %u", &(struct tw_addr[]){ tw_addr_ip_only(&prefix->first) }[0],
-                 (unsigned)prefix->first.port);
-    else
-        ice_tape(t, now, "nat64 64:ff9b:: 96");
+    t->nat64 = shown; /* the prefix itself is not to be taken for an address in it */
+    if (prefix)
+        shown = t->to.addresses ? *prefix : known_prefix;
+    struct tw_addr ip = tw_addr_ip_only(&shown.first);
+    char text[TW_ADDR_STRLEN];
+    ice_tape(t, now, "nat64 %s %u", tw_addr_format(&ip, text), (unsigned)shown.first.port);
+    if (prefix && !t->to.addresses)
+        t->nat64 = *prefix;
 }
 
 void ice_tape_interfaces(struct tape *t, tw_time now, const struct tw_ice_interface *list, size_t n)

@@ -38,7 +38,7 @@ struct tw_rt_ice {
     struct tw_rt_watch watch;
     struct tw_rt_nat64 nat64;
     struct tw_rt_upnp *upnp; /* NULL: was never needed */
-    bool watching, draining, again, over;
+    bool watching, draining, over;
 };
 
 /* Makes the agent. Gathering begins with tw_rt_ice_start(). TW_ENOMEM, TW_EINVAL, TW_ESYS. */

@@ -2,7 +2,6 @@
 
 #include <miniupnpc/miniupnpc.h>
 #include <miniupnpc/upnpcommands.h>
-#include <miniupnpc/upnperrors.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +23,7 @@ enum {
 struct mapping {
     uint32_t id;
     enum { FREE, WANTED, HELD, DROPPED } state;
-    bool tcp, tried;       /* tried: in the present round */
+    bool tcp;
     struct tw_addr local, outside;
     uint16_t port;         /* outside, 0: none */
 };
