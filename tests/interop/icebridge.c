@@ -112,7 +112,8 @@ int main(int argc, char **argv)
         return 2;
     for (unsigned i = 0; i < 2; i++) {
         bool tcp = strcmp(argv[1], "tcp") == 0;
-        struct tw_rt_ice_config cfg = { .ice = { .controlling = i == 1, .tcp = tcp, .no_udp = tcp },
+        struct tw_rt_ice_config cfg = { .ice = { .controlling = i == 1, .tcp = tcp, .no_udp = tcp,
+                                                  .no_mapping = true },
                                         .on_event = on_event };
         if (argc > 3) {
             cfg.ice.servers = &server;

@@ -137,7 +137,7 @@ ice_pair() {
     timeout 40 "$@" <"$WORK/to" >"$WORK/from" 2>"$WORK/peer" &
     other=$!
     # shellcheck disable=SC2086
-    timeout 40 "$BUILD/thalweg" ice --pings 50 $options >"$WORK/to" <"$WORK/from" 2>"$WORK/ours"
+    timeout 40 "$BUILD/thalweg" ice --no-port-mapping --pings 50 $options >"$WORK/to" <"$WORK/from" 2>"$WORK/ours"
     status=$?
     kill "$other" 2>/dev/null
     wait "$other" 2>/dev/null
