@@ -31,7 +31,6 @@ if command -v npm >/dev/null && { [ -d "$cache/node_modules/node-datachannel" ] 
     timeout 120 npm install --prefix "$cache" --no-audit --no-fund @roamhq/wrtc node-datachannel >"$WORK/npm" 2>&1; }; then
     with_node datachannel datachannel udp "udp $IP $ours" "udp $IP $PORT"
     with_node wrtc datachannel udp "theirs $IP $ours" "theirs $IP $PORT"
-    with_node datachannel wrtc udp # its polyfill does not heed iceTransportPolicy
     with_node wrtc wrtc udp tcp "udp $IP $ours" "udp $IP $PORT"
 else
     skipped="npm could not install the packages: $(tail -1 "$WORK/npm" 2>/dev/null)"
