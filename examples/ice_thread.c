@@ -132,6 +132,7 @@ static void take_message(struct agent *a)
         (void)!tw_ice_read_sdp(a->ice, now(), m + 1, NULL);
     else if (m[0] == 'D')
         (void)!tw_ice_send(a->ice, now(), 0, 1, tw_bytes(m + 1, (size_t)n - 1), 0);
+    pump(a); /* before m goes: what is to be sent is a view of it */
 }
 
 static void receive(struct agent *a, int i)

@@ -21,10 +21,15 @@ wait_for 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$WEB" || fail "no web server"
 skipped=
 
 cache="$BUILD/npm"
+# Under load libdatachannel now and then closes its own connection as soon as it has the answer (its state is
+# "closed" before the first candidate of ours is given to it): that is no verdict, and is tried again.
 with_node() { # first second cases...
-    NODE_PATH="$cache/node_modules" timeout 100 node "$here/ice_webrtc.js" "$1" "$2" "http://127.0.0.1:$WEB" \
-        "${@:3}" >"$WORK/out" 2>&1
-    cat "$WORK/out"
+    for _ in 1 2 3 4 5; do
+        NODE_PATH="$cache/node_modules" timeout 100 node "$here/ice_webrtc.js" "$1" "$2" "http://127.0.0.1:$WEB" \
+            "${@:3}" >"$WORK/out" 2>&1
+        cat "$WORK/out"
+        grep -q "without ICE transport" "$WORK/out" || break
+    done
     grep -q "^all done" "$WORK/out" || { cat "$WORK/err"; fail "$1 and $2"; }
 }
 if command -v npm >/dev/null && { [ -d "$cache/node_modules/node-datachannel" ] && [ -d "$cache/node_modules/@roamhq/wrtc" ] ||

@@ -28,7 +28,8 @@ static void fill(void *ctx, void *out, size_t n)
     memset(out, 0, n);
     if (n > d->n - d->at)
         n = d->n - d->at;
-    memcpy(out, d->p + d->at, n);
+    if (n)
+        memcpy(out, d->p + d->at, n);
     d->at += n;
 }
 
