@@ -60,6 +60,12 @@ TW_API bool tw_addr_is_any(const struct tw_addr *a);
 /* 127.0.0.0/8 or ::1. Judges the address as it stands: see tw_addr_embedded_v4 for disguises. */
 TW_API bool tw_addr_is_loopback(const struct tw_addr *a);
 
+/* 169.254.0.0/16 (RFC 3927) or fe80::/10 (RFC 4291 §2.5.6). */
+TW_API bool tw_addr_is_link_local(const struct tw_addr *a);
+
+/* An address that one machine can have: not 0.0.0.0/8, ::, multicast, or anything from 224.0.0.0 on. */
+TW_API bool tw_addr_is_unicast(const struct tw_addr *a);
+
 /* Reads "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]" or "[2001:db8::1]:80". The
  * port is default_port when there is none. No names, no scopes.
  * TW_EMALFORMED when it is none of these; *ret_addr is then untouched. */

@@ -65,6 +65,19 @@ bool tw_addr_is_loopback(const struct tw_addr *a)
     return a->family == TW_FAMILY_V6 && memcmp(a->ip, one, 16) == 0;
 }
 
+bool tw_addr_is_link_local(const struct tw_addr *a)
+{
+    return a->family == TW_FAMILY_V6 ? a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80
+                                     : a->ip[0] == 169 && a->ip[1] == 254;
+}
+
+bool tw_addr_is_unicast(const struct tw_addr *a)
+{
+    if (a->family == TW_FAMILY_V4)
+        return a->ip[0] != 0 && a->ip[0] < 224;
+    return a->family == TW_FAMILY_V6 && a->ip[0] != 0xff && !tw_addr_is_any(a);
+}
+
 /* --- text --------------------------------------------------------------------------------- */
 
 /* A decimal number of at most `max` without leading zeros; returns past it, or NULL. */

@@ -58,6 +58,13 @@ void ice_draw_tid(struct tw_ice *a, uint8_t tid[TW_STUN_TID])
         a->env.rng.fill(a->env.rng.ctx, tid, TW_STUN_TID);
 }
 
+void ice_txn_start(struct tw_ice *a, struct tw_stun_txn *t)
+{
+    ice_draw_tid(a, t->tid);
+    t->sent = 0;
+    t->first = t->due = a->now;
+}
+
 /* --- credentials ---------------------------------------------------------------------------------- */
 
 /* RFC 8445 §5.3: 24 bits and 128 bits of randomness at least. Six bits a character. */
@@ -337,10 +344,8 @@ int tw_ice_restart(struct tw_ice *a, tw_time now)
     }
     a->began = TW_NEVER;
     a->failed = false;
-    for (uint16_t i = 0; i < a->local_n; i++) {
-        a->locals[i].told = !ice_is_told(a, &a->locals[i]);
-        ice_note(a, TW_ICE_CANDIDATE, 0, 0);
-    }
+    for (uint16_t i = 0; i < a->local_n; i++)
+        ice_local_tell(a, &a->locals[i]);
     a->gathered_said = false;
     return 0;
 }
@@ -555,12 +560,7 @@ bool tw_ice_poll_tx(struct tw_ice *a, struct tw_datagram *ret_out)
         return false;
     }
     ret_out->dst = ice_outwards(a, &ret_out->src, &ret_out->dst);
-    if (a->tape) {
-        size_t n = 0;
-        for (size_t i = 0; i < ret_out->iov_n; i++)
-            n += ret_out->iov[i].n;
-        ice_tape(a->tape, a->now, "sent %u %A %u", ret_out->sock, &ret_out->dst, (unsigned)n);
-    }
+    ice_tape_sent(a->tape, a->now, ret_out);
     return true;
 }
 

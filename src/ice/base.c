@@ -37,10 +37,9 @@ uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
         return NONE;
     if (i == NONE)
         i = a->base_n++;
-    a->bases[i] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp,
-                                         .relay = NONE, .parent = NONE, .kind = (uint8_t)kind,
-                                         .state = BASE_OPENING, .keep_at = TW_NEVER,
-                                         .map_id = NONE8 };
+    a->bases[i] = (struct base){ .sock = a->next_sock++, .local = at, .comp = comp, .relay = NONE,
+                                 .parent = NONE, .kind = (uint8_t)kind, .state = BASE_OPENING,
+                                 .keep_at = TW_NEVER, .map_id = NONE8 };
     return i;
 }
 
@@ -61,19 +60,13 @@ void ice_base_kill(struct tw_ice *a, uint16_t base)
         struct relay *r = &a->relays[i];
         if (r->base != base || (r->failed && !r->turn))
             continue;
-        r->ready = false;
-        r->failed = true;
-        r->why = "the interface to it is gone";
-        r->code = 0;
-        if (b->kind == BASE_TURN) { /* no interface: a connection */
-            r->why = r->turn ? "the connection to it is over" : "no connection to it";
-            ice_relay_again(a, r);
-        }
+        ice_relay_over(a, i, 0,
+                       b->kind != BASE_TURN ? "the interface to it is gone"
+                       : r->turn            ? "the connection to it is over"
+                                            : "no connection to it",
+                       b->kind == BASE_TURN);
         tw_turn_free(r->turn);
         r->turn = NULL;
-        for (uint16_t k = 0; k < a->base_n; k++)
-            if (a->bases[k].kind == BASE_RELAY && a->bases[k].relay == i)
-                ice_base_kill(a, k);
     }
     for (uint16_t i = 0; i < a->pair_n; i++)
         if (a->pairs[i].base == base)
@@ -109,10 +102,9 @@ static uint16_t base_of(const struct tw_ice *a, uint32_t sock)
 void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
                    const struct tw_addr *local)
 {
-    static const struct tw_addr nowhere = { .family = TW_FAMILY_NONE };
     uint16_t i = base_of(a, sock);
     a->now = now;
-    ice_tape(a->tape, now, "opened %u %d %A", sock, err, local ? local : &nowhere);
+    ice_tape(a->tape, now, "opened %u %d %A", sock, err, local);
     if (i == NONE || a->bases[i].state != BASE_OPENING)
         return;
     struct base *b = &a->bases[i];

@@ -8,21 +8,15 @@ bool ice_is_tcp(uint8_t transport)
     return transport != TW_ICE_UDP;
 }
 
-bool ice_is_link_local(const struct tw_addr *a)
-{
-    return a->family == TW_FAMILY_V6 ? a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80
-                                      : a->ip[0] == 169 && a->ip[1] == 254;
-}
-
 /* RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6: what is of no use from far away. */
 bool ice_is_private(const struct tw_addr *a)
 {
     const uint8_t *ip = a->ip;
+    if (tw_addr_is_link_local(a) || tw_addr_is_loopback(a))
+        return true;
     if (a->family == TW_FAMILY_V6)
-        return (ip[0] & 0xfe) == 0xfc || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) ||
-               tw_addr_is_loopback(a);
-    return ip[0] == 10 || ip[0] == 127 || (ip[0] == 172 && (ip[1] & 0xf0) == 16) ||
-           (ip[0] == 192 && ip[1] == 168) || (ip[0] == 169 && ip[1] == 254) ||
+        return (ip[0] & 0xfe) == 0xfc;
+    return ip[0] == 10 || (ip[0] == 172 && (ip[1] & 0xf0) == 16) || (ip[0] == 192 && ip[1] == 168) ||
            (ip[0] == 100 && (ip[1] & 0xc0) == 64);
 }
 
@@ -57,6 +51,13 @@ static uint32_t foundation(const struct tw_ice *a, enum tw_ice_type type, bool t
     return h;
 }
 
+void ice_local_tell(struct tw_ice *a, struct local *l)
+{
+    l->told = !ice_is_told(a, l);
+    if (!l->told)
+        ice_note(a, TW_ICE_CANDIDATE, 0, 0);
+}
+
 bool ice_is_told(const struct tw_ice *a, const struct local *l)
 {
     if (l->type == TW_ICE_PRFLX)
@@ -87,9 +88,7 @@ static uint16_t add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
     l->foundation = foundation(a, type, transport != TW_ICE_UDP, &b->local, server);
     if (type != TW_ICE_HOST)
         l->related = relay ? *server : b->local;
-    l->told = !ice_is_told(a, l);
-    if (!l->told)
-        ice_note(a, TW_ICE_CANDIDATE, 0, 0);
+    ice_local_tell(a, l);
     return a->local_n++;
 }
 
@@ -190,11 +189,7 @@ uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr 
 /* Nothing is ever sent to these, whoever names them. */
 static bool is_target(const struct tw_ice *a, const struct tw_addr *addr, uint8_t transport)
 {
-    const uint8_t *ip = addr->ip;
-    bool v4 = addr->family == TW_FAMILY_V4;
-    if (addr->family == TW_FAMILY_NONE || tw_addr_is_any(addr) ||
-        (v4 ? ip[0] >= 224 || ip[0] == 0 : ip[0] == 0xff) ||
-        (addr->port == 0 && transport != TW_ICE_TCP_ACTIVE))
+    if (!tw_addr_is_unicast(addr) || (addr->port == 0 && transport != TW_ICE_TCP_ACTIVE))
         return false;
     if (!tw_addr_is_loopback(addr))
         return true;

@@ -42,7 +42,7 @@ static bool is_junk(const char *name)
 static unsigned rank(const struct tw_ice_interface *i)
 {
     return (unsigned)i->cost + (is_junk(i->name) ? 1u << 17 : 0) +
-           (ice_is_link_local(&i->ip) ? 1u << 18 : 0) + (tw_addr_is_loopback(&i->ip) ? 1u << 20 : 0);
+           (tw_addr_is_link_local(&i->ip) ? 1u << 18 : 0) + (tw_addr_is_loopback(&i->ip) ? 1u << 20 : 0);
 }
 
 static bool is_wanted(const struct tw_ice *a, const struct tw_ice_interface *list, size_t n,
@@ -53,7 +53,7 @@ static bool is_wanted(const struct tw_ice *a, const struct tw_ice_interface *lis
         return false;
     /* RFC 8981: where there is a temporary address, the lasting one stays a secret. */
     for (size_t k = 0; k < n && i->ip.family == TW_FAMILY_V6 && !i->temporary; k++)
-        if (list[k].temporary && strcmp(list[k].name, i->name) == 0 && !ice_is_link_local(&i->ip))
+        if (list[k].temporary && strcmp(list[k].name, i->name) == 0 && !tw_addr_is_link_local(&i->ip))
             return false;
     return true;
 }
@@ -154,25 +154,38 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     return 0;
 }
 
+/* How many servers a listener asks, and whether this is one of them. */
+static unsigned asked_over_tcp(const struct tw_ice *a, uint16_t listener, const struct tw_addr *server,
+                               bool *ret_this)
+{
+    unsigned n = 0;
+    *ret_this = false;
+    for (uint16_t b = 0; b < a->base_n; b++)
+        if (a->bases[b].kind == BASE_ASK && a->bases[b].parent == listener) {
+            n++;
+            *ret_this = *ret_this || tw_addr_eq(&a->bases[b].remote, server);
+        }
+    return n;
+}
+
 /* Where a listener's port is seen from outside shows a connection to a server that comes from that port; it
  * is kept until there is a path, for the mapping's sake. A TURN server answers such a question, too. */
 static void ask_over_tcp(struct tw_ice *a, uint16_t listener)
 {
-    struct tw_addr asked[ASK_MAX], local = a->bases[listener].local;
-    unsigned n = 0;
+    struct tw_addr local = a->bases[listener].local;
     if (a->cfg.policy == TW_ICE_RELAY_ONLY || tw_addr_is_loopback(&local) ||
         (local.family == TW_FAMILY_V4 && !ice_is_private(&local)))
         return;
-    for (unsigned s = 0; s < a->server_n && n < ASK_MAX; s++) {
+    for (unsigned s = 0; s < a->server_n; s++) {
         const struct tw_ice_server *server = &a->servers[s];
-        bool known = !ice_reaches(a, &a->bases[listener], &server->addr) ||
-                     (server->transport != TW_TRANSPORT_UDP && server->transport != TW_TRANSPORT_TCP);
-        for (unsigned i = 0; i < n; i++)
-            known = known || tw_addr_eq(&asked[i], &server->addr);
-        uint16_t b = known ? NONE : ice_base_add(a, BASE_ASK, a->bases[listener].comp, &local);
-        if (b == NONE)
+        bool asked;
+        if (asked_over_tcp(a, listener, &server->addr, &asked) == ASK_MAX || asked ||
+            !ice_reaches(a, &a->bases[listener], &server->addr) ||
+            (server->transport != TW_TRANSPORT_UDP && server->transport != TW_TRANSPORT_TCP))
             continue;
-        asked[n++] = server->addr;
+        uint16_t b = ice_base_add(a, BASE_ASK, a->bases[listener].comp, &local);
+        if (b == NONE)
+            return;
         a->bases[b].remote = server->addr;
         a->bases[b].parent = listener;
         a->bases[b].keep_at = a->now + ASKING;
@@ -225,8 +238,7 @@ uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *se
         return NONE;
     struct query *q = &a->queries[a->query_n];
     *q = (struct query){ .server = *server, .base = base, .index = index, .probe = probe };
-    ice_draw_tid(a, q->txn.tid);
-    q->txn.first = q->txn.due = a->now;
+    ice_txn_start(a, &q->txn);
     return a->query_n++;
 }
 
@@ -328,9 +340,7 @@ static void keep_warm(struct tw_ice *a, uint16_t base)
         if (q->base != base || !q->done || q->index == NONE8)
             continue;
         q->done = false;
-        ice_draw_tid(a, q->txn.tid);
-        q->txn.first = q->txn.due = a->now;
-        q->txn.sent = 0;
+        ice_txn_start(a, &q->txn);
         b->keep_at = a->now + WARM;
     }
 }

@@ -342,6 +342,8 @@ struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp);
 struct component *ice_component(const struct tw_ice *a, unsigned stream, unsigned component);
 uint8_t ice_component_id(const struct tw_ice *a, uint16_t comp);
 void ice_draw_tid(struct tw_ice *a, uint8_t tid[TW_STUN_TID]);
+/* As tw_stun_txn_start(), with such an id. */
+void ice_txn_start(struct tw_ice *a, struct tw_stun_txn *t);
 const struct dialect *ice_dialect(const struct tw_ice *a, uint16_t comp);
 void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, struct tw_bytes data,
                    uint8_t tos);
@@ -367,6 +369,8 @@ uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret);
 /* Whether the peer may learn it: not what the policy keeps back, and not what it sees for itself. */
 bool ice_is_told(const struct tw_ice *a, const struct local *l);
+/* Marks it as to be told, unless it is kept back. */
+void ice_local_tell(struct tw_ice *a, struct local *l);
 /* It is not told any more. */
 void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *addr);
 uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_addr *addr,
@@ -374,7 +378,6 @@ uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_
 uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
                           uint32_t priority);
 bool ice_is_private(const struct tw_addr *a);
-bool ice_is_link_local(const struct tw_addr *a); /* RFC 3927, RFC 4291 §2.5.6 */
 bool ice_is_tcp(uint8_t transport);
 
 /* nat64.c: what stands between the addresses the agent knows and those on its sockets. */
@@ -396,8 +399,8 @@ uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *se
 
 /* relay.c */
 void ice_relay_start(struct tw_ice *a, uint16_t base);
-/* It has failed: decides whether and when the server is asked again. */
-void ice_relay_again(struct tw_ice *a, struct relay *r);
+/* It is no more, and its candidates with it. again: the server is asked again, if that may help. */
+void ice_relay_over(struct tw_ice *a, uint16_t relay, unsigned code, const char *why, bool again);
 void ice_relay_opened(struct tw_ice *a, uint16_t base);
 void ice_relay_events(struct tw_ice *a, uint16_t relay);
 bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *in);

@@ -75,9 +75,7 @@ static void ask(struct tw_ice *a, enum state state)
     struct lifetime *l = &a->lifetime;
     l->state = (uint8_t)state;
     l->at = TW_NEVER;
-    ice_draw_tid(a, l->txn.tid);
-    l->txn.first = l->txn.due = a->now;
-    l->txn.sent = 0;
+    ice_txn_start(a, &l->txn);
 }
 
 static void begin(struct tw_ice *a)

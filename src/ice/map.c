@@ -17,7 +17,7 @@ static bool is_of_use(const struct tw_ice *a, const struct base *b)
 {
     return !a->mux && !a->cfg.no_mapping && a->cfg.policy != TW_ICE_RELAY_ONLY && !a->cfg.lite &&
            b->kind <= BASE_LISTEN && !b->probe && b->state == BASE_OPEN &&
-           !tw_addr_is_loopback(&b->local) && !ice_is_link_local(&b->local) &&
+           !tw_addr_is_loopback(&b->local) && !tw_addr_is_link_local(&b->local) &&
            (b->local.family == TW_FAMILY_V6 || ice_is_private(&b->local));
 }
 

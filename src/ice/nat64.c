@@ -12,7 +12,7 @@ bool ice_reaches(const struct tw_ice *a, const struct base *b, const struct tw_a
     if (b->local.family == far->family)
         return true;
     return far->family == TW_FAMILY_V4 && b->local.family == TW_FAMILY_V6 && is_translated(a) &&
-           b->kind != BASE_RELAY && !ice_is_link_local(&b->local) && !ice_is_private(far);
+           b->kind != BASE_RELAY && !tw_addr_is_link_local(&b->local) && !ice_is_private(far);
 }
 
 struct tw_addr ice_outwards(const struct tw_ice *a, const struct tw_addr *local,

@@ -4,7 +4,7 @@
 /* RFC 8445 §5.1.1.1 has IPv6 link-local addresses meet their like only. */
 static bool is_scoped(const struct tw_addr *a)
 {
-    return a->family == TW_FAMILY_V6 && ice_is_link_local(a);
+    return a->family == TW_FAMILY_V6 && tw_addr_is_link_local(a);
 }
 
 static bool transports_fit(const struct base *b, const struct remote *r)

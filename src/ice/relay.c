@@ -53,7 +53,7 @@ static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t b
 }
 
 /* A server that did not answer, or was full, may do better later; one that refused us will again. */
-void ice_relay_again(struct tw_ice *a, struct relay *r)
+static void plan_again(struct tw_ice *a, struct relay *r)
 {
     enum { FIRST_SEC = 10, LAST_SEC = 320 };
     if (a->closing || (r->code && r->code < 500 && r->code != TW_STUN_CODE_QUOTA_REACHED))
@@ -61,6 +61,20 @@ void ice_relay_again(struct tw_ice *a, struct relay *r)
     r->wait = !r->wait ? FIRST_SEC * TW_SEC
               : 2 * r->wait < LAST_SEC * TW_SEC ? 2 * r->wait : LAST_SEC * TW_SEC;
     r->again_at = a->now + r->wait;
+}
+
+void ice_relay_over(struct tw_ice *a, uint16_t relay, unsigned code, const char *why, bool again)
+{
+    struct relay *r = &a->relays[relay];
+    r->ready = false;
+    r->failed = true;
+    r->code = code;
+    r->why = why;
+    if (again)
+        plan_again(a, r);
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay)
+            ice_base_kill(a, i);
 }
 
 /* Over a connection of its own, which the kernel routes. */
@@ -163,15 +177,7 @@ static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_eve
 
 static void ended(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
 {
-    struct relay *r = &a->relays[relay];
-    r->ready = false;
-    r->failed = true;
-    r->code = ev->code;
-    r->why = ev->why;
-    ice_relay_again(a, r);
-    for (uint16_t i = 0; i < a->base_n; i++)
-        if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay)
-            ice_base_kill(a, i);
+    ice_relay_over(a, relay, ev->code, ev->why, true);
     ice_gather_tick(a);
 }
 

@@ -56,7 +56,7 @@ static struct tw_addr mask(struct tape *t, const struct tw_addr *a)
     if (a->family == TW_FAMILY_V4) {
         m.ip[2] = (uint8_t)(k >> 8);
         m.ip[3] = (uint8_t)k;
-        if (ice_is_link_local(a))
+        if (tw_addr_is_link_local(a))
             return m;
         m.ip[0] = ice_is_private(a) ? 10 : 198;
         m.ip[1] = ice_is_private(a) ? 0 : 18;
@@ -87,11 +87,12 @@ static void put(struct tape *t, const char *text)
 
 static void put_addr(struct tape *t, const struct tw_addr *a)
 {
+    static const struct tw_addr none = { .family = TW_FAMILY_NONE };
     char text[TW_ADDR_STRLEN + 16];
-    struct tw_addr m = mask(t, a);
+    struct tw_addr m = mask(t, a ? a : &none);
     tw_addr_format(&m, text);
     put(t, text);
-    if (a->scope) {
+    if (a && a->scope) {
         snprintf(text, sizeof(text), "%%%u", a->scope);
         put(t, text);
     }
@@ -129,6 +130,9 @@ static void put_args(struct tape *t, const char *fmt, va_list args)
         case 'A':
             put_addr(t, va_arg(args, const struct tw_addr *));
             break;
+        case 'X':
+            put_hex(t, *va_arg(args, const struct tw_bytes *));
+            break;
         case 's':
             put(t, va_arg(args, const char *));
             break;
@@ -162,6 +166,14 @@ void ice_tape(struct tape *t, tw_time now, const char *fmt, ...)
     put_args(t, fmt, args);
     va_end(args);
     end_line(t);
+}
+
+void ice_tape_sent(struct tape *t, tw_time now, const struct tw_datagram *d)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < d->iov_n && t; i++)
+        n += d->iov[i].n;
+    ice_tape(t, now, "sent %u %A %u", d->sock, &d->dst, (unsigned)n);
 }
 
 void ice_tape_drained(struct tape *t, tw_time now)
@@ -378,18 +390,9 @@ void ice_tape_recv(const struct tw_ice *a, struct tape *t, tw_time now, const st
         mask_mapping(t, t->bytes, n);
     else
         mask_all(a, t, t->bytes, n, in->segment);
-    begin_line(t, now);
-    put(t, "recv ");
-    char text[64];
-    snprintf(text, sizeof(text), "%u ", in->sock);
-    put(t, text);
-    put_addr(t, &in->src);
-    put(t, " ");
-    put_addr(t, &in->dst);
-    snprintf(text, sizeof(text), " %u %u ", in->tos, in->segment);
-    put(t, text);
-    put_hex(t, tw_bytes(t->bytes, n));
-    end_line(t);
+    struct tw_bytes masked = tw_bytes(t->bytes, n);
+    ice_tape(t, now, "recv %u %A %A %u %u %X", in->sock, &in->src, &in->dst, (unsigned)in->tos,
+             (unsigned)in->segment, &masked);
 }
 
 /* --- life ----------------------------------------------------------------------------------------- */

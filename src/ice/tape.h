@@ -12,9 +12,10 @@ TW_NODISCARD int ice_tape_new(const struct tw_ice *a, const struct tw_ice_config
                               struct tw_rng *rng, struct tape **ret_tape);
 void ice_tape_free(struct tape *t);
 
-/* One line; NULL is fine. %A in fmt is a const struct tw_addr *, masked; the rest is printf's, of which only
- * %s %d %u are known. */
+/* One line; a tape of NULL is fine, for all of these. %A in fmt is a const struct tw_addr *, masked, or NULL; %X
+ * a const struct tw_bytes *; the rest is printf's, of which only %s %d %u are known. */
 void ice_tape(struct tape *t, tw_time now, const char *fmt, ...);
+void ice_tape_sent(struct tape *t, tw_time now, const struct tw_datagram *d);
 /* There is nothing to send; said once. */
 void ice_tape_drained(struct tape *t, tw_time now);
 /* prefix: NULL: none. */

@@ -69,6 +69,8 @@ void tw_portmap_free(struct tw_portmap *p)
 
 /* --- verbs ---------------------------------------------------------------------------------------- */
 
+static const char *const no_protocol = "the gateway speaks neither PCP nor NAT-PMP";
+
 static void ask(struct tw_portmap *p, struct mapping *m)
 {
     m->tries = 0;
@@ -95,7 +97,7 @@ int tw_portmap_add(struct tw_portmap *p, tw_time now, bool tcp, uint16_t port, u
     *ret_id = id;
     if (p->protocol == SILENT) {
         m->event = TW_PORTMAP_FAILED;
-        m->why = "the gateway speaks neither PCP nor NAT-PMP";
+        m->why = no_protocol;
     } else {
         ask(p, m);
         tw_portmap_tick(p, now);
@@ -172,7 +174,7 @@ static void fall_silent(struct tw_portmap *p)
     for (unsigned i = 0; i < TW_PORTMAP_MAX; i++) {
         struct mapping *m = &p->maps[i];
         if (m->state == WANTED)
-            fail(m, 0, "the gateway speaks neither PCP nor NAT-PMP");
+            fail(m, 0, no_protocol);
         else if (m->state == REMOVING)
             m->state = FREE;
         m->due = TW_NEVER;
@@ -261,9 +263,7 @@ static void keep_epoch(struct tw_portmap *p, const struct portmap_answer *a)
 /* Is this an address at which somebody outside could reach us? */
 static bool is_plausible(const struct tw_addr *a)
 {
-    const uint8_t *ip = a->ip;
-    return a->family && a->port && !tw_addr_is_any(a) && !tw_addr_is_loopback(a) &&
-           (a->family == TW_FAMILY_V4 ? ip[0] < 224 && ip[0] : ip[0] != 0xff);
+    return a->port && tw_addr_is_unicast(a) && !tw_addr_is_loopback(a);
 }
 
 static void hold(struct tw_portmap *p, struct mapping *m, const struct tw_addr *outside)
@@ -338,17 +338,21 @@ static int on_map(struct tw_portmap *p, const struct portmap_answer *a)
     return 0;
 }
 
+static void speak_natpmp(struct tw_portmap *p)
+{
+    p->protocol = NATPMP;
+    for (unsigned i = 0; i < TW_PORTMAP_MAX; i++)
+        if (p->maps[i].state != FREE)
+            ask(p, &p->maps[i]);
+}
+
 static int on_outside(struct tw_portmap *p, const struct portmap_answer *a)
 {
     if (a->code)
         return 0; /* the mappings will be refused too, each with a reason */
     p->outside = a->outside;
-    if (p->protocol == UNKNOWN) {
-        p->protocol = NATPMP;
-        for (unsigned i = 0; i < TW_PORTMAP_MAX; i++)
-            if (p->maps[i].state != FREE)
-                ask(p, &p->maps[i]);
-    }
+    if (p->protocol == UNKNOWN)
+        speak_natpmp(p);
     keep_epoch(p, a);
     for (unsigned i = 0; i < TW_PORTMAP_MAX; i++) {
         struct mapping *m = &p->maps[i];
@@ -375,10 +379,7 @@ static int on_version(struct tw_portmap *p)
         fall_silent(p);
         return 0;
     }
-    p->protocol = NATPMP;
-    for (unsigned i = 0; i < TW_PORTMAP_MAX; i++)
-        if (p->maps[i].state != FREE)
-            ask(p, &p->maps[i]);
+    speak_natpmp(p);
     return 0;
 }
 

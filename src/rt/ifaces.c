@@ -7,12 +7,6 @@
 
 #include "rt/sockaddr.h"
 
-static bool is_link_local(const struct tw_addr *a)
-{
-    return a->family == TW_FAMILY_V6 ? a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80
-                                     : a->ip[0] == 169 && a->ip[1] == 254;
-}
-
 unsigned tw_rt_own_addrs(struct tw_addr *ret_addrs, unsigned max)
 {
     uv_interface_address_t *list;
@@ -26,7 +20,7 @@ unsigned tw_rt_own_addrs(struct tw_addr *ret_addrs, unsigned max)
             memcpy(&ss, &list[i].address, sizeof(list[i].address));
             struct tw_addr a = tw_rt_addr(&ss);
             a.port = 0;
-            if (a.family == TW_FAMILY_NONE || is_link_local(&a) ||
+            if (a.family == TW_FAMILY_NONE || tw_addr_is_link_local(&a) ||
                 tw_addr_is_loopback(&a) != loopback)
                 continue;
             ret_addrs[n++] = a;

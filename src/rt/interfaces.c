@@ -2,33 +2,22 @@
 
 #include <errno.h>
 #include <linux/if_addr.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rt/netlink.h"
 #include "rt/sockaddr.h"
 
 enum { LATER_MS = 50 }; /* addresses come and go in groups */
 
 /* --- listing ------------------------------------------------------------------------------------- */
 
-static int open_netlink(unsigned groups)
-{
-    struct sockaddr_nl nl = { .nl_family = AF_NETLINK, .nl_groups = groups };
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | (groups ? SOCK_NONBLOCK : 0),
-                    NETLINK_ROUTE);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&nl, sizeof(nl))) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 struct listing {
     struct tw_ice_interface *list;
     unsigned n, max;
+    bool done;
 };
 
 /* The next attribute of a message; false: there are no more. */
@@ -69,7 +58,7 @@ static void add(const struct nlmsghdr *h, struct listing *l)
         return;
     if (!if_indextoname(m->ifa_index, i.name))
         return;
-    if (i.ip.family == TW_FAMILY_V6 && i.ip.ip[0] == 0xfe && (i.ip.ip[1] & 0xc0) == 0x80)
+    if (i.ip.family == TW_FAMILY_V6 && tw_addr_is_link_local(&i.ip))
         i.ip.scope = m->ifa_index;
     i.temporary = i.ip.family == TW_FAMILY_V6 && flags & IFA_F_TEMPORARY;
     l->list[l->n++] = i;
@@ -97,12 +86,22 @@ static void add_gateway(const struct nlmsghdr *h, struct listing *l)
     }
     if (!has_gateway || !if_indextoname(index, name))
         return;
-    if (gateway.family == TW_FAMILY_V6 && gateway.ip[0] == 0xfe)
+    if (gateway.family == TW_FAMILY_V6 && tw_addr_is_link_local(&gateway))
         gateway.scope = index;
     for (unsigned i = 0; i < l->n; i++)
         if (l->list[i].ip.family == gateway.family && !l->list[i].gateway.family &&
             strcmp(l->list[i].name, name) == 0)
             l->list[i].gateway = gateway;
+}
+
+static void on_message(void *ctx, const struct nlmsghdr *h)
+{
+    struct listing *l = ctx;
+    l->done = l->done || h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
+    if (h->nlmsg_type == RTM_NEWADDR)
+        add(h, l);
+    else if (h->nlmsg_type == RTM_NEWROUTE)
+        add_gateway(h, l);
 }
 
 static void dump(uint16_t what, struct listing *l)
@@ -112,23 +111,11 @@ static void dump(uint16_t what, struct listing *l)
         struct rtmsg m; /* its first byte is the family, as that of struct ifaddrmsg: any */
     } ask = { .h = { .nlmsg_len = sizeof(ask), .nlmsg_type = what,
                      .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
-    _Alignas(struct nlmsghdr) char buf[16384];
-    int fd = open_netlink(0);
+    int fd = tw_rt_netlink_open(0);
     if (fd < 0)
         return;
-    bool done = send(fd, &ask, sizeof(ask), 0) < 0;
-    while (!done) {
-        ssize_t got = recv(fd, buf, sizeof(buf), 0);
-        if (got <= 0)
-            break;
-        size_t left = (size_t)got;
-        for (const struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
-            done = done || h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
-            if (h->nlmsg_type == RTM_NEWADDR)
-                add(h, l);
-            else if (h->nlmsg_type == RTM_NEWROUTE)
-                add_gateway(h, l);
-        }
+    l->done = send(fd, &ask, sizeof(ask), 0) < 0;
+    while (!l->done && tw_rt_netlink_read(fd, on_message, l) > 0) {
     }
     close(fd);
 }
@@ -185,24 +172,19 @@ static void on_timer(uv_timer_t *t)
 }
 
 /* Of routes, of which some machines have a million, only the default ones do. */
-static bool does_matter(const struct nlmsghdr *h)
+static void does_matter(void *ctx, const struct nlmsghdr *h)
 {
     const struct rtmsg *m = NLMSG_DATA(h);
-    bool route = h->nlmsg_type == RTM_NEWROUTE || h->nlmsg_type == RTM_DELROUTE;
-    return !route || m->rtm_dst_len == 0;
+    bool route = h->nlmsg_type == RTM_NEWROUTE || h->nlmsg_type == RTM_DELROUTE, *matters = ctx;
+    *matters = *matters || !route || m->rtm_dst_len == 0;
 }
 
 static void on_routes(uv_poll_t *p, int status, int events)
 {
     struct tw_rt_watch *w = p->data;
-    _Alignas(struct nlmsghdr) char buf[8192];
-    ssize_t got;
     bool matters = false;
     (void)status, (void)events;
-    while ((got = recv(w->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-        size_t left = (size_t)got;
-        for (const struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
-            matters = matters || does_matter(h);
+    while (tw_rt_netlink_read(w->fd, does_matter, &matters) > 0) {
     }
     if (matters || errno == ENOBUFS)
         uv_timer_start(&w->timer, on_timer, LATER_MS, 0);
@@ -212,8 +194,8 @@ int tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop, void (*changed)(voi
                      void *user)
 {
     *w = (struct tw_rt_watch){ .changed = changed, .user = user };
-    w->fd = open_netlink(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
-                         RTMGRP_IPV6_ROUTE);
+    w->fd = tw_rt_netlink_open(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                               RTMGRP_IPV6_ROUTE);
     if (w->fd < 0)
         return TW_ESYS;
     uv_poll_init(loop, &w->poll, w->fd);

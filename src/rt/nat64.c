@@ -1,12 +1,9 @@
 #include "rt/nat64.h"
 
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "rt/netlink.h"
 #include "rt/resolve.h"
 
 enum { RESOLVE_MS = 2000, OPT_PREF64 = 38, PREF64_LEN = 16 };
@@ -51,8 +48,9 @@ void tw_rt_nat64_look(struct tw_rt_nat64 *n, const struct tw_ice_interface *list
     bool v4 = false, v6 = false;
     for (unsigned i = 0; i < len; i++) {
         const struct tw_addr *a = &list[i].ip;
-        v4 = v4 || (a->family == TW_FAMILY_V4 && !tw_addr_is_loopback(a) && a->ip[0] != 169);
-        v6 = v6 || (a->family == TW_FAMILY_V6 && !tw_addr_is_loopback(a) && !a->scope);
+        bool leads_out = !tw_addr_is_loopback(a) && !tw_addr_is_link_local(a);
+        v4 = v4 || (leads_out && a->family == TW_FAMILY_V4);
+        v6 = v6 || (leads_out && a->family == TW_FAMILY_V6);
     }
     if (v4 || !v6 || n->asking || n->advertised)
         return;
@@ -78,34 +76,20 @@ static void on_option(struct tw_rt_nat64 *n, const uint8_t *opt, size_t len)
     set(n, &r);
 }
 
-static void on_netlink(uv_poll_t *p, int status, int events)
+static void on_message(void *ctx, const struct nlmsghdr *h)
 {
-    struct tw_rt_nat64 *n = p->data;
-    _Alignas(struct nlmsghdr) char buf[8192];
-    ssize_t got;
-    (void)status, (void)events;
-    while ((got = recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-        size_t left = (size_t)got;
-        for (const struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
-            const struct nduseroptmsg *m = NLMSG_DATA(h);
-            if (h->nlmsg_type == RTM_NEWNDUSEROPT &&
-                h->nlmsg_len >= NLMSG_LENGTH(sizeof(*m) + m->nduseropt_opts_len))
-                on_option(n, (const uint8_t *)(m + 1), m->nduseropt_opts_len);
-        }
-    }
+    const struct nduseroptmsg *m = NLMSG_DATA(h);
+    if (h->nlmsg_type == RTM_NEWNDUSEROPT &&
+        h->nlmsg_len >= NLMSG_LENGTH(sizeof(*m) + m->nduseropt_opts_len))
+        on_option(ctx, (const uint8_t *)(m + 1), m->nduseropt_opts_len);
 }
 
-static int open_netlink(void)
+static void on_readable(uv_poll_t *p, int status, int events)
 {
-    struct sockaddr_nl nl = { .nl_family = AF_NETLINK };
-    int group = RTNLGRP_ND_USEROPT;
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-    if (fd >= 0 && (bind(fd, (struct sockaddr *)&nl, sizeof(nl)) ||
-                    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)))) {
-        close(fd);
-        fd = -1;
+    struct tw_rt_nat64 *n = p->data;
+    (void)status, (void)events;
+    while (tw_rt_netlink_read(n->fd, on_message, n) > 0) {
     }
-    return fd;
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */
@@ -115,10 +99,10 @@ void tw_rt_nat64_init(struct tw_rt_nat64 *n, uv_loop_t *loop,
 {
     *n = (struct tw_rt_nat64){ .loop = loop, .changed = changed, .user = user };
     n->work.data = n->poll.data = n;
-    n->fd = open_netlink();
+    n->fd = tw_rt_netlink_open(1u << (RTNLGRP_ND_USEROPT - 1));
     if (n->fd >= 0) {
         uv_poll_init(loop, &n->poll, n->fd);
-        uv_poll_start(&n->poll, UV_READABLE, on_netlink);
+        uv_poll_start(&n->poll, UV_READABLE, on_readable);
     }
 }
 

@@ -30,7 +30,6 @@ struct mapping {
 
 /* work and what is below it are the thread's while it runs. */
 struct tw_rt_upnp {
-    uv_loop_t *loop;
     uv_async_t done;
     uv_timer_t renew;
     uv_thread_t thread;
@@ -48,7 +47,6 @@ struct tw_rt_upnp {
     bool found, sought;    /* a gateway */
     struct UPNPUrls urls;
     struct IGDdatas data;
-    char inside[64];
 };
 
 /* --- in the thread -------------------------------------------------------------------------------- */
@@ -61,16 +59,16 @@ static const char *text_of(const struct tw_addr *a, char buf[TW_ADDR_STRLEN])
 
 static bool find_gateway(struct tw_rt_upnp *u, const struct tw_addr *local)
 {
-    char from[TW_ADDR_STRLEN];
+    char from[TW_ADDR_STRLEN], inside[64];
     int err;
     struct UPNPDev *list = upnpDiscover(DISCOVER_MS, text_of(local, from), NULL,
                                         UPNP_LOCAL_PORT_ANY, 0, 2, &err);
 #if MINIUPNPC_API_VERSION >= 18
     char wan[64];
-    int kind = UPNP_GetValidIGD(list, &u->urls, &u->data, u->inside, sizeof(u->inside), wan,
+    int kind = UPNP_GetValidIGD(list, &u->urls, &u->data, inside, sizeof(inside), wan,
                                 sizeof(wan));
 #else
-    int kind = UPNP_GetValidIGD(list, &u->urls, &u->data, u->inside, sizeof(u->inside));
+    int kind = UPNP_GetValidIGD(list, &u->urls, &u->data, inside, sizeof(inside));
 #endif
     freeUPNPDevlist(list);
     if (kind > 1)
@@ -257,7 +255,6 @@ int tw_rt_upnp_new(uv_loop_t *loop, tw_rt_upnp_mapped *mapped, void *user,
     struct tw_rt_upnp *u = calloc(1, sizeof(*u));
     if (!u)
         return TW_ENOMEM;
-    u->loop = loop;
     u->mapped = mapped;
     u->user = user;
     if (uv_async_init(loop, &u->done, on_done)) {

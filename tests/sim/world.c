@@ -76,14 +76,7 @@ static bool is_strict(const struct place *p)
     return p->natted && (p->nat.no_simultaneous || (p->carrier && p->outer.no_simultaneous));
 }
 
-/* Two easy ones punch holes. An easy and a hard one: the hard one's port is foretold, or hit by chance
- * with enough sockets. Two hard ones: when both pick ports that can be foretold; or when one lets in
- * everybody and the other everybody from an address it has sent to, and one of them keeps its port
- * towards all ports of an address, so that checks and answers find to one pair of ports. With a port
- * drawn by lot on a side that must be aimed at, while the own port changes with every aim, nothing can
- * be done.
- *
- * Without UDP on one side: one that lets everybody in is connected to; two others begin at once, for which each
+/* Without UDP on one side: one that lets everybody in is connected to; two others begin at once, for which each
  * must be seen at one port by all, and one of the two have a NAT that lets the other's SYN in after its own.
  * Over TCP no port is foretold. */
 static bool theory_allows_tcp(const struct place *a, const struct place *b)
@@ -96,6 +89,12 @@ static bool theory_allows_tcp(const struct place *a, const struct place *b)
     return is_easy(a) && is_easy(b) && !(is_strict(a) && is_strict(b));
 }
 
+/* Two easy ones punch holes. An easy and a hard one: the hard one's port is foretold, or hit by chance
+ * with enough sockets. Two hard ones: when both pick ports that can be foretold; or when one lets in
+ * everybody and the other everybody from an address it has sent to, and one of them keeps its port
+ * towards all ports of an address, so that checks and answers find to one pair of ports. With a port
+ * drawn by lot on a side that must be aimed at, while the own port changes with every aim, nothing can
+ * be done. */
 bool theory_allows(const struct place *a, const struct place *b)
 {
     if (blocks_udp(a) || blocks_udp(b))
@@ -128,7 +127,7 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                                  .username = "user", .password = "pass" };
     uint8_t who = first ? 1 : 2;
     struct sim_nat *nat = NULL;
-    struct tw_addr ip = at(198, 51, 100 + who, 9);
+    struct tw_addr ip = at(198, 51, 100 + who, 9), outside = ip;
     if (!o->no_stun)
         servers[k++] = (struct tw_ice_server){ .addr = relay_node_addr(&w->relay) };
     if (!o->no_relay)
@@ -156,8 +155,8 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
                                              : NULL;
         if (first)
             w->carrier_a = outer;
-        nat = sim_nat(w->sim, outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->nat,
-                      outer);
+        outside = outer ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1);
+        nat = sim_nat(w->sim, outside, p->nat, outer);
         if (p->nat.nat64.first.port)
             ip = tw_addr_v6((uint8_t[16]){ 0x20, 1, 0x0d, 0xb8, 0, who, [15] = 5 }, 0);
         else if (!p->nat.firewall)
@@ -177,8 +176,7 @@ static void put_peer(struct world *w, const struct world_options *o, struct ice_
     if (nat && p->has_gateway) {
         n->interfaces[0].gateway = at(192, 168, who, 1);
         gateway_node_init(first ? &w->gateway_a : &w->gateway_b, w->sim, nat,
-                          n->interfaces[0].gateway,
-                          p->carrier ? at(100, 64, who, 1) : at(198, 51, 100 + who, 1), p->gateway);
+                          n->interfaces[0].gateway, outside, p->gateway);
     }
     n->cfg.servers = NULL;
     if (p->proxied)
