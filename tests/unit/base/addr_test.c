@@ -138,6 +138,25 @@ static void order_and_equality(void **state)
     assert_true(tw_addr_is_loopback(&c));
 }
 
+static void kinds_of_addresses(void **state)
+{
+    static const struct {
+        const char *text;
+        bool link_local, unicast;
+    } kinds[] = {
+        { "169.254.0.1", true, true }, { "169.253.255.255", false, true }, { "169.255.0.0", false, true },
+        { "fe80::1", true, true }, { "febf::1", true, true }, { "fec0::1", false, true },
+        { "10.0.0.1", false, true }, { "224.0.0.1", false, false }, { "255.255.255.255", false, false },
+        { "0.0.0.0", false, false }, { "ff02::1", false, false }, { "::", false, false },
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct tw_addr a = ip(kinds[i].text);
+        if (tw_addr_is_link_local(&a) != kinds[i].link_local || tw_addr_is_unicast(&a) != kinds[i].unicast)
+            fail_msg("%s", kinds[i].text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +164,7 @@ int main(void)
         cmocka_unit_test(ranges),
         cmocka_unit_test(every_disguise_of_an_ipv4_address_is_seen),
         cmocka_unit_test(order_and_equality),
+        cmocka_unit_test(kinds_of_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

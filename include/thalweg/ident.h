@@ -1,0 +1,78 @@
+/* Who a peer is: an Ed25519 key, its text form, and what is derived from it.
+ *
+ * A peer is known by its key alone. What appears on a wire is either sealed, or a mailbox: the key
+ * blinded for a day and a server, which nobody can link to the key or to another day's. */
+#ifndef THALWEG_IDENT_H
+#define THALWEG_IDENT_H
+
+#include <thalweg/bytes.h>
+#include <thalweg/env.h>
+
+TW_C_BEGIN
+
+#define TW_KEY_SIZE 32
+#define TW_SEED_SIZE 32
+#define TW_SIG_SIZE 64
+#define TW_ADDRESS_LEN 56      /* characters of a key as text */
+#define TW_SERVER_MAX 253      /* characters of a server's name */
+#define TW_SERVER_TEXT_MAX 300 /* of a server as text, with its NUL */
+#define TW_PIN_SIZE 16
+
+/* A public key. All zero: none (it is not a point that anybody has). */
+struct tw_key {
+    uint8_t b[TW_KEY_SIZE];
+};
+
+/* An identity: a key pair. Embedded in the caller's struct; wipe with tw_ident_fini(). */
+struct tw_ident {
+    struct tw_key key;
+    uint8_t seed[TW_SEED_SIZE]; /* secret (RFC 8032 §5.1.5) */
+};
+
+/* A rendezvous server as a person names it: [ws://|wss://]HOST[:PORT][#PIN]. Without a scheme: wss. */
+struct tw_rdv_addr {
+    char host[TW_SERVER_MAX + 1]; /* lower case; empty: none */
+    uint16_t port;                /* 443, for ws 80, unless given */
+    bool plain;                   /* ws: without TLS */
+    bool pinned;
+    uint8_t pin[TW_PIN_SIZE]; /* the first bytes of the SHA-256 of the certificate's SubjectPublicKeyInfo */
+};
+
+/* A peer as a person names it: KEY[@SERVER]. */
+struct tw_address {
+    struct tw_key key;
+    struct tw_rdv_addr server; /* host empty: not said */
+};
+
+/* The identity that belongs to a seed. TW_ECRYPTO: libsodium can't be used. */
+TW_API TW_NODISCARD int tw_ident_init(struct tw_ident *id, const uint8_t seed[TW_SEED_SIZE]);
+/* A new one. */
+TW_API TW_NODISCARD int tw_ident_make(struct tw_ident *id, const struct tw_rng *rng);
+TW_API void tw_ident_fini(struct tw_ident *id);
+
+static inline bool tw_key_eq(const struct tw_key *a, const struct tw_key *b)
+{
+    return memcmp(a->b, b->b, TW_KEY_SIZE) == 0;
+}
+
+/* The key as text: lower-case base32 (RFC 4648 §6) of a version byte, the key, and two bytes of
+ * BLAKE2b over both, without padding. */
+TW_API void tw_key_format(const struct tw_key *key, char ret_text[TW_ADDRESS_LEN + 1]);
+
+/* Reads KEY[@SERVER]. TW_EMALFORMED: *ret_why (may be NULL) says which part is wrong and how, a static
+ * text. Upper case is taken, too. */
+TW_API TW_NODISCARD int tw_address_parse(const char *text, struct tw_address *ret_address,
+                                         const char **ret_why);
+/* cap: TW_ADDRESS_LEN + 1 + TW_SERVER_TEXT_MAX is always enough. TW_EFULL. */
+TW_API TW_NODISCARD int tw_address_format(const struct tw_address *a, char *out, size_t cap);
+TW_API TW_NODISCARD int tw_rdv_addr_parse(const char *text, struct tw_rdv_addr *ret_server,
+                                          const char **ret_why);
+TW_API TW_NODISCARD int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap);
+static inline bool tw_rdv_addr_eq(const struct tw_rdv_addr *a, const struct tw_rdv_addr *b)
+{
+    return a->port == b->port && a->plain == b->plain && strcmp(a->host, b->host) == 0;
+}
+
+TW_C_END
+
+#endif
