@@ -1,0 +1,108 @@
+#ifndef TW_SECURE_INTERNAL_H
+#define TW_SECURE_INTERNAL_H
+
+#include <gnutls/gnutls.h>
+#include <netinet/in.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+
+#include "base/map.h"
+#include "secure/buf.h"
+#include "secure/secure.h"
+
+enum {
+    CID_LEN = 8,
+    STREAMS_MAX = 128,         /* open at once, of each side's */
+    SEND_MAX = 4 << 20,        /* bytes that wait on one stream to be acknowledged */
+    DATAGRAMS_MAX = 64,        /* that wait to be sent or to be taken */
+};
+
+/* A stream. In the ready list while it has something to tell, in the send list while it has something to
+ * send. */
+struct stream {
+    struct stream *next_ready, *next_send;
+    int64_t id;
+    struct buf rx, tx;
+    size_t sent;               /* of tx: given to QUIC, not acknowledged */
+    uint64_t code;
+    bool ready, sending;
+    bool fresh;                /* the peer's, not told yet */
+    bool readable, writable;   /* to be told */
+    bool full;                 /* the writer was told to wait */
+    bool rx_end, rx_end_told;
+    bool fin, fin_sent;
+    bool blocked;              /* by the peer's flow control */
+    bool dead;                 /* QUIC has forgotten it */
+};
+
+struct datagram {
+    struct datagram *next;
+    size_t n;
+    uint8_t b[];
+};
+
+struct datagrams {
+    struct datagram *head, *tail;
+    size_t n;
+};
+
+struct tw_secure {
+    struct tw_secure_config cfg;
+    struct tw_env env;
+    tw_time now;
+    ngtcp2_conn *conn;         /* of a server: NULL until the first packet */
+    ngtcp2_crypto_conn_ref ref;
+    gnutls_session_t tls;
+    gnutls_certificate_credentials_t cred;
+    struct sockaddr_in local, remote; /* labels */
+    ngtcp2_path path;
+    size_t mtu;
+    struct tw_map streams;
+    struct stream *ready, **ready_tail, *send, **send_tail;
+    struct datagrams out, in;
+    struct datagram *shown;    /* the one the last event is a view of */
+    struct tw_bytes iov;
+    tw_time last_switch;
+    bool heard;                /* a packet under the right Initial keys has come */
+    bool completed, completed_told, confirmed, confirmed_told;
+    bool closing, closed, closed_told, by_peer, close_sent;
+    uint64_t code, dropped, bytes_sent, bytes_received;
+    char reason[TW_SECURE_REASON_MAX + 1];
+};
+
+/* --- tls.c --- */
+/* The TLS session for conn, whose keys they are. */
+TW_NODISCARD int secure_tls_start(struct tw_secure *s);
+void secure_tls_end(struct tw_secure *s);
+int secure_client_initial(ngtcp2_conn *conn, void *user);
+int secure_recv_client_initial(ngtcp2_conn *conn, const ngtcp2_cid *dcid, void *user);
+const char *secure_tls_why(struct tw_secure *s);
+
+/* --- version.c --- */
+/* Changes the version number of every long header in a datagram. */
+void secure_set_version(uint8_t *p, size_t n, uint32_t version);
+#define SECURE_VERSION_ON_WIRE 0x54570001U
+
+/* --- stream.c --- */
+struct stream *secure_stream_find(struct tw_secure *s, int64_t id);
+struct stream *secure_stream_add(struct tw_secure *s, int64_t id);
+void secure_stream_ready(struct tw_secure *s, struct stream *t);
+void secure_stream_sendable(struct tw_secure *s, struct stream *t);
+/* The next that may send, taken off the list; NULL: none. */
+struct stream *secure_stream_next(struct tw_secure *s);
+void secure_streams_free(struct tw_secure *s);
+int secure_on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t offset,
+                          const uint8_t *data, size_t n, void *user, void *stream_user);
+int secure_on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t n, void *user,
+                    void *stream_user);
+int secure_on_stream_close(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t code, void *user,
+                           void *stream_user);
+int secure_on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size, uint64_t code, void *user,
+                           void *stream_user);
+int secure_on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code, void *user, void *stream_user);
+int secure_on_more_stream_data(ngtcp2_conn *conn, int64_t id, uint64_t max, void *user,
+                               void *stream_user);
+/* The next event of a stream. */
+bool secure_stream_event(struct tw_secure *s, struct tw_secure_event *ret_event);
+
+#endif
