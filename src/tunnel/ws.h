@@ -1,0 +1,46 @@
+/* WebSocket (RFC 6455) as a pure machine: HTTP/1.1 Upgrade, then binary messages, over bytes that somebody
+ * else carries. Both sides; frames are wslay's work. */
+#ifndef TW_TUNNEL_WS_H
+#define TW_TUNNEL_WS_H
+
+#include <thalweg/bytes.h>
+#include <thalweg/env.h>
+
+struct tw_ws;
+
+struct tw_ws_config {
+    bool server;
+    const char *path;      /* copied not: static. What is asked for; of a server: the one it serves */
+    const char *protocol;  /* static: Sec-WebSocket-Protocol */
+    const char *host;      /* client: what Host says; copied */
+    const char *token;     /* client: Authorization: Bearer; NULL: none; copied */
+    size_t max_message;    /* bytes of the longest that is taken */
+};
+
+enum tw_ws_event_type {
+    TW_WS_OPEN,    /* messages may be sent; of a server: data is the bearer's token, may be empty */
+    TW_WS_MESSAGE, /* data: a view until the next call */
+    TW_WS_CLOSED,  /* why: static. Send what tw_ws_out() still has, then close */
+};
+
+struct tw_ws_event {
+    enum tw_ws_event_type type;
+    struct tw_bytes data;
+    const char *why;
+};
+
+/* TW_ENOMEM. */
+TW_NODISCARD int tw_ws_new(const struct tw_ws_config *cfg, const struct tw_env *env, struct tw_ws **ret_ws);
+void tw_ws_free(struct tw_ws *w);
+/* Bytes of the peer's. What was wrong shows as CLOSED. */
+void tw_ws_recv(struct tw_ws *w, struct tw_bytes in);
+/* A message of up to three parts. TW_ESTATE: not open; TW_ENOMEM. */
+TW_NODISCARD int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n);
+/* Says goodbye. */
+void tw_ws_close(struct tw_ws *w);
+/* Bytes to send, all that there are: they are gone with the next call of any kind. */
+struct tw_bytes tw_ws_out(struct tw_ws *w);
+bool tw_ws_poll_event(struct tw_ws *w, struct tw_ws_event *ret_event);
+bool tw_ws_is_open(const struct tw_ws *w);
+
+#endif
