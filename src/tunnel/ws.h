@@ -10,7 +10,7 @@ struct tw_ws;
 
 struct tw_ws_config {
     bool server;
-    const char *path;      /* copied not: static. What is asked for; of a server: the one it serves */
+    const char *path;      /* static: what is asked for; of a server: what it serves */
     const char *protocol;  /* static: Sec-WebSocket-Protocol */
     const char *host;      /* client: what Host says; copied */
     const char *token;     /* client: Authorization: Bearer; NULL: none; copied */

@@ -1,0 +1,301 @@
+#include "rendezvous/client.h"
+
+#include <stdlib.h>
+
+#include "ident/ident.h"
+#include "tunnel/ws.h"
+
+#define PING_EVERY (25 * TW_SEC)
+#define PONG_WITHIN (10 * TW_SEC)
+#define HELLO_WITHIN (15 * TW_SEC)
+#define DAY_MS (86400 * 1000ULL)
+#define NEIGHBOUR_MS (2 * 3600 * 1000ULL) /* a mailbox of the next day's is opened so early, or a bit later */
+
+enum { CALLEE_BIT = (int)0x80000000U }; /* numbers that the server gives have it, ours do not */
+
+struct tw_rdv {
+    struct tw_rdv_config cfg;
+    struct tw_env env;
+    tw_time now, heard, pinged, hello_at;
+    struct tw_ws *ws;
+    struct tw_rdv_hello hello;
+    uint8_t hello_bytes[TW_RDV_HELLO_MAX];
+    bool up, closed, registered;
+    uint32_t epoch, next_epoch;  /* of the mailboxes that are ours, or asked for */
+    tw_time jitter;
+    uint32_t next_call;
+};
+
+int tw_rdv_new(const struct tw_rdv_config *cfg, const struct tw_env *env, tw_time now, struct tw_rdv **ret_rdv)
+{
+    struct tw_rdv *r = calloc(1, sizeof(*r));
+    char host[TW_SERVER_TEXT_MAX];
+    uint32_t random;
+    if (!r)
+        return TW_ENOMEM;
+    r->cfg = *cfg;
+    r->env = *env;
+    r->now = r->heard = now;
+    r->pinged = TW_NEVER;
+    env->rng.fill(env->rng.ctx, &random, sizeof(random));
+    r->jitter = (tw_time)(random % 3600) * TW_SEC;
+    struct tw_rdv_addr plain = cfg->server; /* what Host says: host and port */
+    plain.plain = plain.pinned = false;
+    plain.port = cfg->server.port == (cfg->server.plain ? 80 : 443) ? 443 : cfg->server.port;
+    int err = tw_rdv_addr_format(&plain, host, sizeof(host));
+    const struct tw_ws_config ws = { .path = TW_RDV_PATH, .protocol = TW_RDV_PROTOCOL, .host = host,
+                                     .token = cfg->token, .max_message = TW_RDV_MESSAGE_MAX };
+    err = err ? err : tw_ws_new(&ws, env, &r->ws);
+    r->cfg.token = NULL;
+    if (err) {
+        free(r);
+        return err;
+    }
+    *ret_rdv = r;
+    return 0;
+}
+
+void tw_rdv_free(struct tw_rdv *r)
+{
+    if (!r)
+        return;
+    tw_ws_free(r->ws);
+    free(r);
+}
+
+void tw_rdv_recv(struct tw_rdv *r, tw_time now, struct tw_bytes in)
+{
+    r->now = r->heard = now;
+    r->pinged = TW_NEVER;
+    tw_ws_recv(r->ws, in);
+}
+
+struct tw_bytes tw_rdv_out(struct tw_rdv *r)
+{
+    return tw_ws_out(r->ws);
+}
+
+bool tw_rdv_is_up(const struct tw_rdv *r)
+{
+    return r->up && !r->closed;
+}
+
+/* --- mailboxes ------------------------------------------------------------------------------------ */
+
+/* The day and the hour are the server's, so that both sides that meet there agree. */
+static uint64_t server_ms(const struct tw_rdv *r)
+{
+    return r->hello.unix_ms + (uint64_t)((r->now - r->hello_at) / TW_MSEC);
+}
+
+static uint32_t epoch_now(const struct tw_rdv *r)
+{
+    return (uint32_t)(server_ms(r) / DAY_MS);
+}
+
+static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t epoch, struct tw_key *ret)
+{
+    const struct tw_mailbox_of of = { epoch, r->cfg.server.host, tw_bytes(NULL, 0) };
+    return tw_mailbox_name(key, &of, ret);
+}
+
+static void ask_for(struct tw_rdv *r, uint32_t epoch)
+{
+    const struct tw_mailbox_of of = { epoch, r->cfg.server.host, tw_bytes(NULL, 0) };
+    uint8_t type = TW_RDV_M_REGISTER, msg[TW_RDV_SIGNED], sig[TW_SIG_SIZE];
+    struct tw_key name;
+    tw_rdv_signed(r->hello.challenge, msg);
+    if (tw_mailbox_name(&r->cfg.self->key, &of, &name) ||
+        tw_mailbox_sign(r->cfg.self, &of, tw_bytes(msg, sizeof(msg)), sig))
+        return;
+    const struct tw_bytes parts[] = { tw_bytes(&type, 1), tw_bytes(name.b, TW_KEY_SIZE),
+                                      tw_bytes(sig, TW_SIG_SIZE) };
+    (void)!tw_ws_send(r->ws, parts, 3);
+}
+
+/* Today's mailbox, and, close to the day's end, tomorrow's; yesterday's stays ours while the connection does. */
+static void keep_mailboxes(struct tw_rdv *r)
+{
+    if (!r->up || !r->cfg.listen || !r->hello.may_register)
+        return;
+    uint32_t today = epoch_now(r);
+    if (r->epoch != today) {
+        if (r->next_epoch != today)
+            ask_for(r, today);
+        r->epoch = today;
+    }
+    uint64_t left = DAY_MS - server_ms(r) % DAY_MS;
+    if (left + (uint64_t)(r->jitter / TW_MSEC) <= NEIGHBOUR_MS && r->next_epoch != today + 1) {
+        r->next_epoch = today + 1;
+        ask_for(r, r->next_epoch);
+    }
+}
+
+static tw_time next_mailbox(const struct tw_rdv *r)
+{
+    if (!r->up || !r->cfg.listen || !r->hello.may_register)
+        return TW_NEVER;
+    uint64_t left = DAY_MS - server_ms(r) % DAY_MS, early = NEIGHBOUR_MS - (uint64_t)(r->jitter / TW_MSEC);
+    uint64_t wait = r->next_epoch == r->epoch + 1 || left < early ? left : left - early;
+    return r->now + (tw_time)(wait + 1) * TW_MSEC;
+}
+
+/* --- messages ------------------------------------------------------------------------------------- */
+
+static int send_call(struct tw_rdv *r, uint8_t type, uint32_t call, struct tw_bytes a, struct tw_bytes b)
+{
+    uint8_t head[5] = { type };
+    tw_put_u32(head + 1, call);
+    const struct tw_bytes parts[] = { tw_bytes(head, sizeof(head)), a, b };
+    return r->closed || !r->up ? TW_ESTATE : tw_ws_send(r->ws, parts, 3);
+}
+
+int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee, struct tw_bytes offer,
+                uint32_t *ret_call)
+{
+    struct tw_key name;
+    r->now = now;
+    if (offer.n > TW_RDV_BODY_MAX)
+        return TW_EINVAL;
+    int err = mailbox_of(r, callee, epoch_now(r), &name);
+    if (err)
+        return err;
+    r->next_call = (r->next_call + 1) & ~(uint32_t)CALLEE_BIT;
+    *ret_call = r->next_call;
+    return send_call(r, TW_RDV_M_CALL, r->next_call, tw_bytes(name.b, TW_KEY_SIZE), offer);
+}
+
+int tw_rdv_signal(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body)
+{
+    r->now = now;
+    return body.n > TW_RDV_BODY_MAX ? TW_EINVAL
+                                    : send_call(r, TW_RDV_M_SIGNAL, call, body, tw_bytes(NULL, 0));
+}
+
+int tw_rdv_datagram(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body)
+{
+    r->now = now;
+    return body.n > TW_RDV_DATAGRAM_MAX ? TW_EINVAL
+                                        : send_call(r, TW_RDV_M_DATAGRAM, call, body, tw_bytes(NULL, 0));
+}
+
+void tw_rdv_hangup(struct tw_rdv *r, tw_time now, uint32_t call, unsigned reason)
+{
+    uint8_t why = (uint8_t)reason;
+    r->now = now;
+    (void)!send_call(r, TW_RDV_M_HANGUP, call, tw_bytes(&why, 1), tw_bytes(NULL, 0));
+}
+
+static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *ev)
+{
+    if (r->up || in.n > sizeof(r->hello_bytes))
+        return false;
+    memcpy(r->hello_bytes, in.p, in.n); /* its views stay */
+    if (tw_rdv_hello_decode(tw_bytes(r->hello_bytes, in.n), &r->hello))
+        return false;
+    r->up = true;
+    r->hello_at = r->now;
+    keep_mailboxes(r);
+    *ev = (struct tw_rdv_event){ .type = TW_RDV_HELLO, .hello = &r->hello };
+    return true;
+}
+
+static bool on_registered(struct tw_rdv *r, struct tw_rd *in, struct tw_rdv_event *ev)
+{
+    struct tw_bytes name = tw_rd_bytes(in, TW_KEY_SIZE);
+    uint8_t what = tw_rd_u8(in);
+    struct tw_key ours;
+    if (in->error || what > 2 || mailbox_of(r, &r->cfg.self->key, r->epoch, &ours) ||
+        memcmp(ours.b, name.p, TW_KEY_SIZE) != 0) /* tomorrow's, or yesterday's */
+        return false;
+    r->registered = what == 0;
+    ev->type = what == 0 ? TW_RDV_REGISTERED : what == 1 ? TW_RDV_REPLACED : TW_RDV_DENIED;
+    return true;
+}
+
+static void pong(struct tw_rdv *r)
+{
+    const struct tw_bytes part = tw_bytes((const uint8_t[]){ TW_RDV_M_PONG }, 1);
+    (void)!tw_ws_send(r->ws, &part, 1);
+}
+
+/* True: there is something to tell. */
+static bool on_message(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *ev)
+{
+    struct tw_rd rd = tw_rd(in);
+    uint8_t type = tw_rd_u8(&rd);
+    *ev = (struct tw_rdv_event){ 0 };
+    switch (type) {
+    case TW_RDV_M_HELLO:
+        return on_hello(r, in, ev);
+    case TW_RDV_M_REGISTERED:
+        return on_registered(r, &rd, ev);
+    case TW_RDV_M_PING:
+        pong(r);
+        return false;
+    case TW_RDV_M_DRAIN:
+        ev->type = TW_RDV_DRAIN;
+        return true;
+    case TW_RDV_M_CALL:
+        ev->type = TW_RDV_CALL;
+        break;
+    case TW_RDV_M_SIGNAL:
+        ev->type = TW_RDV_SIGNAL;
+        break;
+    case TW_RDV_M_DATAGRAM:
+        ev->type = TW_RDV_DATAGRAM;
+        break;
+    case TW_RDV_M_HANGUP:
+        ev->type = TW_RDV_GONE;
+        break;
+    default:
+        return false; /* of a later version */
+    }
+    ev->call = tw_rd_u32(&rd);
+    if (type == TW_RDV_M_HANGUP)
+        ev->reason = tw_rd_u8(&rd);
+    ev->body = tw_rd_bytes(&rd, rd.n);
+    return r->up && !rd.error;
+}
+
+bool tw_rdv_poll_event(struct tw_rdv *r, struct tw_rdv_event *ev)
+{
+    struct tw_ws_event w;
+    while (tw_ws_poll_event(r->ws, &w)) {
+        if (w.type == TW_WS_MESSAGE && !r->closed && on_message(r, w.data, ev))
+            return true;
+        if (w.type == TW_WS_CLOSED && !r->closed) {
+            r->closed = true;
+            *ev = (struct tw_rdv_event){ .type = TW_RDV_CLOSED, .why = w.why };
+            return true;
+        }
+    }
+    return false;
+}
+
+void tw_rdv_tick(struct tw_rdv *r, tw_time now)
+{
+    r->now = now;
+    if (r->closed)
+        return;
+    keep_mailboxes(r);
+    if (!r->up && now >= r->heard + HELLO_WITHIN)
+        tw_ws_close(r->ws);
+    if (r->pinged != TW_NEVER && now >= r->pinged + PONG_WITHIN) {
+        tw_ws_close(r->ws);
+    } else if (r->up && r->pinged == TW_NEVER && now >= r->heard + PING_EVERY) {
+        const struct tw_bytes part = tw_bytes((const uint8_t[]){ TW_RDV_M_PING }, 1);
+        r->pinged = now;
+        (void)!tw_ws_send(r->ws, &part, 1);
+    }
+}
+
+tw_time tw_rdv_deadline(const struct tw_rdv *r)
+{
+    if (r->closed)
+        return TW_NEVER;
+    if (!r->up)
+        return r->heard + HELLO_WITHIN;
+    return tw_time_min(next_mailbox(r), r->pinged == TW_NEVER ? r->heard + PING_EVERY
+                                                              : r->pinged + PONG_WITHIN);
+}

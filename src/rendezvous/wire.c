@@ -1,0 +1,137 @@
+#include "rendezvous/wire.h"
+
+const char *tw_rdv_reason(unsigned reason)
+{
+    static const char *const text[] = {
+#define TW_RDV_REASON_TEXT(name, value, text) [value] = text,
+        TW_RDV_REASONS(TW_RDV_REASON_TEXT)
+#undef TW_RDV_REASON_TEXT
+    };
+    return reason < sizeof(text) / sizeof(text[0]) ? text[reason] : "the call is over";
+}
+
+void tw_wr_addr(struct tw_wr *w, const struct tw_addr *a)
+{
+    size_t n = a->family == TW_FAMILY_V6 ? 16 : a->family == TW_FAMILY_V4 ? 4 : 0;
+    tw_wr_u8(w, n == 16 ? 6 : (uint8_t)n);
+    if (n) {
+        tw_wr_u16(w, a->port);
+        tw_wr_bytes(w, tw_bytes(a->ip, n));
+    }
+}
+
+struct tw_addr tw_rd_addr(struct tw_rd *r)
+{
+    struct tw_addr a = { 0 };
+    uint8_t family = tw_rd_u8(r);
+    if (family != 4 && family != 6) {
+        r->error = family && !r->error ? TW_EMALFORMED : r->error;
+        return a;
+    }
+    size_t n = family == 6 ? 16 : 4;
+    a.port = tw_rd_u16(r);
+    struct tw_bytes ip = tw_rd_bytes(r, n);
+    if (ip.n != n)
+        return (struct tw_addr){ 0 };
+    a.family = family == 6 ? TW_FAMILY_V6 : TW_FAMILY_V4;
+    memcpy(a.ip, ip.p, n);
+    return a;
+}
+
+static void wr_u64(struct tw_wr *w, uint64_t v)
+{
+    tw_wr_u32(w, (uint32_t)(v >> 32));
+    tw_wr_u32(w, (uint32_t)v);
+}
+
+static uint64_t rd_u64(struct tw_rd *r)
+{
+    uint64_t high = tw_rd_u32(r);
+    return high << 32 | tw_rd_u32(r);
+}
+
+static void wr_text(struct tw_wr *w, struct tw_bytes b)
+{
+    tw_wr_u8(w, (uint8_t)b.n);
+    tw_wr_bytes(w, b);
+}
+
+static struct tw_bytes rd_text(struct tw_rd *r)
+{
+    struct tw_bytes b = tw_rd_bytes(r, tw_rd_u8(r));
+    if (b.n > TW_RDV_TEXT_MAX)
+        r->error = TW_EMALFORMED;
+    for (size_t i = 0; i < b.n; i++)
+        if (b.p[i] < ' ' || b.p[i] > '~')
+            r->error = TW_EMALFORMED;
+    return b;
+}
+
+enum { VERSION = 1, MAY_REGISTER = 1, IS_TURN = 0x80 };
+
+int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr *w)
+{
+    tw_wr_u8(w, TW_RDV_M_HELLO);
+    tw_wr_u8(w, VERSION);
+    tw_wr_bytes(w, tw_bytes(h->challenge, TW_RDV_CHALLENGE));
+    wr_u64(w, h->unix_ms);
+    tw_wr_u8(w, h->may_register ? MAY_REGISTER : 0);
+    tw_wr_addr(w, &h->seen);
+    tw_wr_u8(w, (uint8_t)h->server_n);
+    for (size_t i = 0; i < h->server_n; i++) {
+        const struct tw_rdv_server *s = &h->server[i];
+        tw_wr_u8(w, (uint8_t)((s->turn ? IS_TURN : 0) | (unsigned)s->transport));
+        tw_wr_addr(w, &s->addr);
+        if (s->turn) {
+            wr_text(w, s->username);
+            wr_text(w, s->password);
+            wr_text(w, s->realm);
+            wr_text(w, s->nonce);
+        }
+    }
+    return w->error;
+}
+
+int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret)
+{
+    struct tw_rdv_hello h = { 0 };
+    struct tw_rd r = tw_rd(in);
+    if (tw_rd_u8(&r) != TW_RDV_M_HELLO)
+        return TW_EMALFORMED;
+    h.version = tw_rd_u8(&r);
+    if (h.version != VERSION)
+        return TW_EUNSUPPORTED;
+    struct tw_bytes challenge = tw_rd_bytes(&r, TW_RDV_CHALLENGE);
+    if (challenge.n == TW_RDV_CHALLENGE)
+        memcpy(h.challenge, challenge.p, TW_RDV_CHALLENGE);
+    h.unix_ms = rd_u64(&r);
+    h.may_register = tw_rd_u8(&r) & MAY_REGISTER;
+    h.seen = tw_rd_addr(&r);
+    size_t n = tw_rd_u8(&r);
+    for (size_t i = 0; i < n && !r.error; i++) {
+        struct tw_rdv_server s = { 0 };
+        uint8_t kind = tw_rd_u8(&r);
+        s.turn = kind & IS_TURN;
+        s.transport = (enum tw_transport)(kind & 0x7f);
+        s.addr = tw_rd_addr(&r);
+        if (s.turn) {
+            s.username = rd_text(&r);
+            s.password = rd_text(&r);
+            s.realm = rd_text(&r);
+            s.nonce = rd_text(&r);
+        }
+        if (h.server_n < TW_RDV_SERVERS_MAX && (kind & 0x7f) <= TW_TRANSPORT_DTLS &&
+            s.addr.family != TW_FAMILY_NONE && s.addr.port)
+            h.server[h.server_n++] = s;
+    }
+    if (r.error) /* what stands behind is of a later version */
+        return TW_EMALFORMED;
+    *ret = h;
+    return 0;
+}
+
+void tw_rdv_signed(const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV_SIGNED])
+{
+    memcpy(out, "thalweg register", 17);
+    memcpy(out + 17, challenge, TW_RDV_CHALLENGE);
+}
