@@ -195,6 +195,12 @@ TW_API void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock);
 TW_API void tw_ice_mapped(struct tw_ice *a, tw_time now, uint32_t sock,
                           const struct tw_addr *outside);
 
+/* Which side this agent is on, if that was not known at tw_ice_new(): before the first
+ * tw_ice_set_remote(). */
+TW_API void tw_ice_set_controlling(struct tw_ice *a, tw_time now, bool controlling);
+/* Its own credentials for a stream: views until a restart. TW_EINVAL: no such stream. */
+TW_API TW_NODISCARD int tw_ice_credentials(const struct tw_ice *a, unsigned stream,
+                                           const char **ret_ufrag, const char **ret_pwd);
 /* The peer's credentials for a stream. Different ones later are a restart of the peer's.
  * TW_EMALFORMED: not of RFC 8839's form; TW_ENOMEM. */
 TW_API TW_NODISCARD int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream,
@@ -214,6 +220,12 @@ TW_API TW_NODISCARD int tw_ice_restart(struct tw_ice *a, tw_time now);
  * TW_EINVAL: no such stream or component, more than 65,000 bytes. TW_EFULL: see tw_turn_send(). */
 TW_API TW_NODISCARD int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream,
                                     unsigned component, struct tw_bytes data, uint8_t tos);
+
+/* The same for a run of datagrams, cut every `segment` bytes (struct tw_datagram): one is sent. Only over
+ * UDP between our own socket and the peer; TW_EUNSUPPORTED: the path is another; send them one by one. */
+TW_API TW_NODISCARD int tw_ice_send_run(struct tw_ice *a, tw_time now, unsigned stream,
+                                        unsigned component, struct tw_bytes data, uint16_t segment,
+                                        uint8_t tos);
 
 /* What the layer above saw of the data it sent over the present path: how many packets were
  * acknowledged and lost since the last report. Paths are chosen by it. */

@@ -282,6 +282,13 @@ static void forget_remote(struct tw_ice *a, unsigned stream)
             a->remotes[i].answered = false;
 }
 
+void tw_ice_set_controlling(struct tw_ice *a, tw_time now, bool controlling)
+{
+    a->now = now;
+    ice_tape(a->tape, now, "controlling %u", (unsigned)controlling);
+    a->controlling = controlling;
+}
+
 int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const struct tw_ice_remote *r)
 {
     if (stream >= a->cfg.streams)
@@ -372,20 +379,31 @@ int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct 
 int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
                 struct tw_bytes data, uint8_t tos)
 {
+    return tw_ice_send_run(a, now, stream, component, data, 0, tos);
+}
+
+int tw_ice_send_run(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
+                    struct tw_bytes data, uint16_t segment, uint8_t tos)
+{
     struct component *c = ice_component(a, stream, component);
     if (!c || data.n > MAX_DATA)
         return TW_EINVAL;
     a->now = now;
-    ice_tape(a->tape, now, "send %u %u %u %u", stream, component, (unsigned)data.n, (unsigned)tos);
+    ice_tape(a->tape, now, "send %u %u %u %u %u", stream, component, (unsigned)data.n, (unsigned)tos,
+             (unsigned)segment);
     if (c->path == NONE || a->closing)
         return TW_ESTATE;
     struct pair *p = &a->pairs[c->path];
+    if (segment && a->bases[p->base].kind != BASE_UDP)
+        return TW_EUNSUPPORTED;
     bool was_idle = !c->used || now - c->used >= 2 * ice_dialect(a, p->comp)->consent;
     c->used = now;
     int err = ice_emit(a, p->base, &a->remotes[p->remote].addr, data, tos, false);
     if (!err) {
-        p->data_sent++;
-        a->stats.data_sent++;
+        uint32_t pieces = segment ? (uint32_t)((data.n + segment - 1) / segment) : 1;
+        a->out.segment = segment;
+        p->data_sent += pieces;
+        a->stats.data_sent += pieces;
         /* Nothing comes back: is the way still there? */
         if (ice_stream_of(a, p->comp)->own && p->due == TW_NEVER && now - p->last_heard >= SILENCE)
             p->check_at = now;
@@ -646,6 +664,16 @@ bool tw_ice_poll_event(struct tw_ice *a, struct tw_ice_event *ret_event)
 }
 
 /* --- looking in ------------------------------------------------------------------------------------ */
+
+int tw_ice_credentials(const struct tw_ice *a, unsigned stream, const char **ret_ufrag,
+                       const char **ret_pwd)
+{
+    if (stream >= a->cfg.streams)
+        return TW_EINVAL;
+    *ret_ufrag = a->streams[stream].local.ufrag;
+    *ret_pwd = a->streams[stream].local.pwd;
+    return 0;
+}
 
 bool tw_ice_is_controlling(const struct tw_ice *a)
 {

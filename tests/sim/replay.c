@@ -160,8 +160,8 @@ static bool send(struct player *p, tw_time now)
     unsigned n = number(p, 4);
     if (n > sizeof(zeroes))
         return false;
-    (void)!tw_ice_send(p->r->ice, now, number(p, 2), number(p, 3), tw_bytes(zeroes, n),
-                       (uint8_t)number(p, 5));
+    (void)!tw_ice_send_run(p->r->ice, now, number(p, 2), number(p, 3), tw_bytes(zeroes, n),
+                           (uint16_t)number(p, 6), (uint8_t)number(p, 5));
     return true;
 }
 
@@ -238,6 +238,8 @@ static bool play(struct player *p, tw_time now, const char *verb)
         return add_candidate(p, now);
     if (!strcmp(verb, "disconnected"))
         tw_ice_disconnected(p->r->ice, now, number(p, 2));
+    else if (!strcmp(verb, "controlling"))
+        tw_ice_set_controlling(p->r->ice, now, number(p, 2));
     else if (!strcmp(verb, "restart"))
         return !tw_ice_restart(p->r->ice, now);
     else if (!strcmp(verb, "feedback"))

@@ -183,9 +183,14 @@ bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw
 
 void sim_close(struct sim_host *h, uint32_t sock)
 {
-    struct sock *s = sock_by_id(h, sock);
-    if (s)
-        s->used = false;
+    sim_close_range(h, sock, sock);
+}
+
+void sim_close_range(struct sim_host *h, uint32_t first, uint32_t last)
+{
+    for (int i = 0; i < h->sock_n; i++)
+        if (h->socks[i].id >= first && h->socks[i].id <= last)
+            h->socks[i].used = false;
 }
 
 /* --- packets ------------------------------------------------------------------------------ */

@@ -98,6 +98,8 @@ tw_time sim_next(const struct sim *s);
 /* Binds a socket; false when the port is taken. Port 0: any. Returns the address it has. */
 bool sim_open(struct sim_host *h, uint32_t sock, struct tw_addr local, struct tw_addr *ret_local);
 void sim_close(struct sim_host *h, uint32_t sock);
+/* All whose ids are from first to last. */
+void sim_close_range(struct sim_host *h, uint32_t first, uint32_t last);
 
 /* Sends; runs are cut into datagrams. The bytes are copied. */
 void sim_send(struct sim_host *h, const struct tw_datagram *d);

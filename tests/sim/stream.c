@@ -181,6 +181,8 @@ static size_t whole(const struct stream *s)
 {
     size_t at = 0, n = 0;
     struct tw_bytes payload;
+    if (s->framing == STREAM_RAW)
+        return s->n;
     if (s->framing == STREAM_RFC4571)
         return tw_frame_next(tw_bytes(s->in, s->n), &payload, &n) ? n : 0;
     while (!tw_stun_frame(s->in + at, s->n - at, &n) && n)

@@ -10,6 +10,7 @@ enum { STREAMS = 64, STREAM_BUFFER = 70000, STREAM_TLS = 22 };
 enum stream_framing {
     STREAM_STUN,    /* STUN messages and ChannelData (RFC 8656 §12.5) */
     STREAM_RFC4571, /* 16 bits of length before each */
+    STREAM_RAW,     /* bytes as they come */
 };
 
 struct stream {

@@ -1,0 +1,721 @@
+/* A connection to a peer: how it is called, how it is let in, and what the two say to find a way. */
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "endpoint/internal.h"
+
+#define ANSWER_WITHIN (20 * TW_SEC)
+#define END_WITHIN (500 * TW_MSEC)
+#define LINK_WITHIN (15 * TW_SEC)
+
+/* --- agents ----------------------------------------------------------------------------------------- */
+
+static size_t add_servers(const struct link *l, struct tw_ice_server *out, size_t n)
+{
+    for (size_t k = 0; k < l->server_n && n < TW_ICE_SERVERS_MAX; k++)
+        out[n++] = l->servers[k];
+    return n;
+}
+
+/* STUN and TURN servers: the configuration's, and what our rendezvous recommend, or, if there is none, the
+ * peer's. */
+static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
+{
+    const struct tw_endpoint *e = c->e;
+    size_t n = e->server_n;
+    memcpy(out, e->servers, n * sizeof(*out));
+    for (size_t i = 0; i < LINKS_MAX; i++)
+        if (e->links[i].used && e->links[i].own)
+            n = add_servers(&e->links[i], out, n);
+    return n == 0 && c->link ? add_servers(c->link, out, n) : n;
+}
+
+static int new_agent(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
+    struct tw_ice_config cfg = e->cfg.ice;
+    cfg.servers = servers;
+    cfg.server_n = c->server_n = gather_servers(c, servers);
+    cfg.own_peer = true;
+    cfg.lite = cfg.foreign = cfg.controlling = false;
+    cfg.streams = cfg.components = 1;
+    cfg.mux = NULL;
+    cfg.tape = (struct tw_ice_tape){ 0 };
+    for (size_t i = 0; i < cfg.server_n; i++)
+        c->turn_transport[i] = servers[i].transport;
+    int err = tw_ice_new(&cfg, &e->env, &c->ice);
+    if (err)
+        return err;
+    if (e->has_nat64)
+        tw_ice_nat64(c->ice, e->now, &e->nat64);
+    return tw_ice_interfaces(c->ice, e->now, e->interfaces, e->interface_n);
+}
+
+static void end_agent(struct conn *c)
+{
+    tw_ice_free(c->ice);
+    c->ice = NULL;
+    ep_push(c->e, TW_EP_ICE_END)->sock = (uint32_t)c->slot << SOCK_BITS;
+}
+
+/* An agent that was made before it was known whom to ask about NATs is replaced. */
+static int renew_agent(struct conn *c)
+{
+    struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
+    if (gather_servers(c, servers) <= c->server_n)
+        return 0;
+    end_agent(c);
+    c->cand_n = c->cand_told = 0;
+    c->gathered = c->end_told = false;
+    int err = new_agent(c);
+    if (c->ice)
+        tw_ice_set_controlling(c->ice, c->e->now, c->caller);
+    return err;
+}
+
+struct conn *ep_conn_new(struct tw_endpoint *e)
+{
+    uint16_t slot = 0;
+    while (slot < e->slot_n && e->slots[slot])
+        slot++;
+    struct conn *c = slot < e->slot_n ? calloc(1, sizeof(*c)) : NULL;
+    if (!c)
+        return NULL;
+    c->e = e;
+    c->slot = slot;
+    c->give_up_at = TW_NEVER;
+    c->mtu.now = TW_MTU_BASE;
+    c->mtu.next = TW_NEVER;
+    e->slots[slot] = c;
+    e->conn_n++;
+    if (tw_timers_reserve(&e->timers, e->conn_n) || new_agent(c)) {
+        ep_conn_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void ep_conn_free(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    for (struct conn **at = &e->tx; *at; at = &(*at)->next_tx)
+        if (*at == c) {
+            *at = c->next_tx;
+            if (e->tx_tail == &c->next_tx)
+                e->tx_tail = at;
+            break;
+        }
+    for (struct conn **at = &e->ev; *at; at = &(*at)->next_ev)
+        if (*at == c) {
+            *at = c->next_ev;
+            if (e->ev_tail == &c->next_ev)
+                e->ev_tail = at;
+            break;
+        }
+    tw_timers_set(&e->timers, &c->timer, TW_NEVER);
+    if (e->spare == c)
+        e->spare = NULL;
+    e->slots[c->slot] = NULL;
+    e->conn_n--;
+    tw_secure_free(c->secure);
+    end_agent(c);
+    free(c->early);
+    sodium_memzero(c, sizeof(*c));
+    free(c);
+}
+
+struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id)
+{
+    for (uint16_t i = 0; id && i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->id == id)
+            return e->slots[i];
+    return NULL;
+}
+
+struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock)
+{
+    uint32_t slot = sock >> SOCK_BITS;
+    return slot < e->slot_n ? e->slots[slot] : NULL;
+}
+
+void ep_conn_spare(struct tw_endpoint *e, bool anew)
+{
+    if (e->closing || e->interface_n == 0)
+        return;
+    if (e->spare && anew) {
+        ep_conn_over(e->spare, 0, NULL, false);
+        e->spare = NULL;
+    }
+    if (!e->spare && e->conn_n < e->slot_n) {
+        e->spare = ep_conn_new(e);
+        if (e->spare)
+            ep_conn_stir(e->spare);
+    }
+}
+
+struct conn *ep_conn_take(struct tw_endpoint *e)
+{
+    struct conn *c = e->spare ? e->spare : ep_conn_new(e);
+    e->spare = NULL;
+    if (!c)
+        return NULL;
+    c->id = ++e->next_conn;
+    return c;
+}
+
+/* --- words ------------------------------------------------------------------------------------------ */
+
+static void fill_word(struct conn *c, struct tw_word *w)
+{
+    const char *ufrag, *pwd;
+    if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
+        snprintf(w->ufrag, sizeof(w->ufrag), "%s", ufrag);
+        snprintf(w->pwd, sizeof(w->pwd), "%s", pwd);
+    }
+}
+
+static void fill_candidates(struct conn *c, struct tw_word *w)
+{
+    for (; c->cand_told < c->cand_n; c->cand_told++)
+        w->candidate[w->candidate_n++] = c->cands[c->cand_told];
+    w->end = c->gathered && !c->end_told;
+    c->end_told = c->end_told || w->end;
+}
+
+static void say(struct conn *c, const struct tw_word *w)
+{
+    size_t n;
+    if (c->has_call && !tw_word_seal(w, &c->to, c->e->word, &n))
+        (void)!tw_rdv_signal(c->link->rdv, c->e->now, c->call, tw_bytes(c->e->word, n));
+}
+
+static void tell_candidates(struct conn *c)
+{
+    if (c->state != CONN_TALKING || !c->has_call || (c->cand_told == c->cand_n && (!c->gathered || c->end_told)))
+        return;
+    struct tw_word w = { .kind = TW_WORD_MORE };
+    fill_candidates(c, &w);
+    say(c, &w);
+}
+
+static void hear(struct conn *c, const struct tw_word *w)
+{
+    struct tw_endpoint *e = c->e;
+    if (w->ufrag[0] && w->pwd[0]) {
+        const struct tw_ice_remote r = { .ufrag = w->ufrag, .pwd = w->pwd, .ice2 = true, .trickle = true,
+                                         .renomination = true, .own = true };
+        c->remote_set = tw_ice_set_remote(c->ice, e->now, 0, &r) == 0 || c->remote_set;
+    }
+    for (size_t i = 0; c->remote_set && i < w->candidate_n; i++)
+        (void)!tw_ice_add_remote(c->ice, e->now, &w->candidate[i]);
+    if (c->remote_set && w->end)
+        tw_ice_remote_end(c->ice, e->now, 0);
+}
+
+static void begin_boxes(struct conn *c)
+{
+    tw_box_init(&c->to, c->secret, c->caller ? "thalweg from caller" : "thalweg from callee");
+    tw_box_init(&c->from, c->secret, c->caller ? "thalweg from callee" : "thalweg from caller");
+}
+
+/* --- calling ---------------------------------------------------------------------------------------- */
+
+static void drop_call(struct conn *c, unsigned reason)
+{
+    if (c->has_call && c->link->gen == c->link_gen && c->link->rdv)
+        tw_rdv_hangup(c->link->rdv, c->e->now, c->call, reason);
+    c->has_call = false;
+}
+
+static void send_offer(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
+                         .early = tw_bytes(c->early, c->early_n), .has_nonce = c->has_nonce };
+    size_t n;
+    memcpy(w.secret, c->secret, sizeof(w.secret));
+    memcpy(w.nonce, c->nonce, sizeof(w.nonce));
+    c->cand_told = 0;
+    c->end_told = false;
+    fill_word(c, &w);
+    fill_candidates(c, &w);
+    int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
+    err = err ? err : tw_rdv_call(c->link->rdv, e->now, &c->peer.key, tw_bytes(e->word, n), &c->call);
+    if (err) {
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the call could not be made", false);
+        return;
+    }
+    c->has_call = true;
+    c->link_gen = c->link->gen;
+    c->link->used_at = e->now;
+    c->state = CONN_CALLING;
+    c->give_up_at = e->now + ANSWER_WITHIN;
+    begin_boxes(c);
+}
+
+/* The next server at which the peer may be; false: there is none left. */
+static bool next_link(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    for (unsigned i = 0; i < LINKS_MAX; i++)
+        if (c->links_tried & 1U << i) {
+            c->links_tried &= ~(1U << i);
+            c->link = &e->links[i];
+            return true;
+        }
+    return false;
+}
+
+static void try_call(struct conn *c)
+{
+    if (!c->link || !ep_link_is_up(c->link))
+        return;
+    if (renew_agent(c)) {
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
+        return;
+    }
+    send_offer(c);
+    if (c->state == CONN_CALLING && !c->secure && ep_secure_start(c, false))
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
+}
+
+static int choose_links(struct conn *c, const struct tw_address *peer)
+{
+    struct tw_endpoint *e = c->e;
+    if (peer->server.host[0]) {
+        struct link *l = ep_link_get(e, &peer->server);
+        if (!l)
+            return TW_EFULL;
+        c->links_tried = 1U << (l - e->links);
+    } else {
+        for (unsigned i = 0; i < LINKS_MAX; i++)
+            if (e->links[i].used && e->links[i].own)
+                c->links_tried |= 1U << i;
+    }
+    return next_link(c) ? 0 : TW_ENOTFOUND;
+}
+
+int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address *peer, struct tw_bytes early,
+                     uint32_t *ret_conn)
+{
+    const struct tw_mailbox_of probe = { 0, "", tw_bytes(NULL, 0) };
+    struct tw_key name;
+    e->now = now;
+    if (tw_key_eq(&peer->key, &e->self.key) || early.n > TW_ENDPOINT_EARLY_MAX)
+        return TW_EINVAL;
+    if (e->closing)
+        return TW_ESTATE;
+    if (tw_mailbox_name(&peer->key, &probe, &name))
+        return TW_EMALFORMED;
+    struct conn *c = ep_conn_take(e);
+    if (!c)
+        return TW_EFULL;
+    c->caller = true;
+    c->peer = *peer;
+    c->state = CONN_LINKING;
+    c->give_up_at = now + LINK_WITHIN;
+    ep_random(e, c->secret, sizeof(c->secret));
+    int err = choose_links(c, peer);
+    if (!err && early.n) {
+        c->early = malloc(early.n);
+        err = c->early ? 0 : TW_ENOMEM;
+        if (!err) {
+            memcpy(c->early, early.p, early.n);
+            c->early_n = early.n;
+        }
+    }
+    if (err) {
+        ep_conn_free(c);
+        ep_conn_spare(e, false);
+        return err;
+    }
+    *ret_conn = c->id;
+    tw_ice_set_controlling(c->ice, now, true);
+    ep_links_tick(e);
+    try_call(c);
+    ep_conn_stir(c);
+    ep_conn_spare(e, false);
+    return 0;
+}
+
+void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        struct conn *c = e->slots[i];
+        if (c && c->state == CONN_LINKING && c->link == l) {
+            try_call(c);
+            ep_conn_stir(c);
+        }
+    }
+}
+
+/* The server of this call does not help: the next one, or it is over. */
+static void fail_call(struct conn *c, uint64_t code, const char *why)
+{
+    c->has_call = false;
+    if (c->ice_up || c->connected) {
+        ep_conn_choose(c);
+        return; /* it is not needed any more */
+    }
+    if (c->caller && next_link(c)) {
+        c->state = CONN_LINKING;
+        c->give_up_at = c->e->now + LINK_WITHIN;
+        try_call(c);
+        return;
+    }
+    ep_conn_over(c, code, why, false);
+}
+
+void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        struct conn *c = e->slots[i];
+        if (!c || !c->id || c->link != l || c->state == CONN_ENDING)
+            continue;
+        if (c->has_call)
+            fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
+        else if (c->state == CONN_LINKING && c->links_tried)
+            fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
+        ep_conn_stir(c);
+    }
+}
+
+/* --- being called ----------------------------------------------------------------------------------- */
+
+static struct conn *of_call(const struct tw_endpoint *e, const struct link *l, uint32_t call)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        struct conn *c = e->slots[i];
+        if (c && c->has_call && c->link == l && c->link_gen == l->gen && c->call == call)
+            return c;
+    }
+    return NULL;
+}
+
+/* A connection to this peer that we have begun, and that is not there yet. */
+static struct conn *our_call_to(const struct tw_endpoint *e, const struct tw_key *key)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        struct conn *c = e->slots[i];
+        if (c && c->id && c->caller && (c->state == CONN_LINKING || c->state == CONN_CALLING) &&
+            tw_key_eq(&c->peer.key, key))
+            return c;
+    }
+    return NULL;
+}
+
+/* What makes an offer with a wrong clock good: made for this caller, a while ago at most. */
+static void retry_nonce(const struct tw_endpoint *e, const struct tw_word *offer, uint64_t slice,
+                        uint8_t nonce[TW_OFFER_NONCE])
+{
+    uint8_t when[8];
+    tw_put_u32(when, (uint32_t)(slice >> 32));
+    tw_put_u32(when + 4, (uint32_t)slice);
+    const struct tw_bytes parts[] = { tw_bytes(e->nonce_key, 32), tw_bytes(offer->caller.b, TW_KEY_SIZE),
+                                      tw_bytes(offer->secret, 32), tw_bytes(when, 8) };
+    tw_digest("thalweg retry", parts, 4, nonce, TW_OFFER_NONCE);
+}
+
+static bool is_fresh(const struct tw_endpoint *e, const struct tw_word *offer)
+{
+    uint64_t now = ep_unix_ms(e), slice = now / FRESH_MS;
+    uint8_t nonce[TW_OFFER_NONCE];
+    uint64_t apart = offer->unix_ms > now ? offer->unix_ms - now : now - offer->unix_ms;
+    if (apart <= FRESH_MS)
+        return true;
+    for (uint64_t back = 0; offer->has_nonce && back < 2; back++) {
+        retry_nonce(e, offer, slice - back, nonce);
+        if (sodium_memcmp(nonce, offer->nonce, sizeof(nonce)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void say_retry(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer)
+{
+    struct tw_word w = { .kind = TW_WORD_RETRY, .unix_ms = ep_unix_ms(e), .has_nonce = true };
+    struct tw_box box;
+    size_t n;
+    retry_nonce(e, offer, w.unix_ms / FRESH_MS, w.nonce);
+    tw_box_init(&box, offer->secret, "thalweg from callee");
+    if (!tw_word_seal(&w, &box, e->word, &n))
+        (void)!tw_rdv_signal(l->rdv, e->now, call, tw_bytes(e->word, n));
+}
+
+static void deliver_early(struct conn *c, struct tw_bytes early)
+{
+    free(c->early); /* ours, if it was our call: the offer that took it is void */
+    c->early = NULL;
+    c->early_n = 0;
+    if (early.n && (c->early = malloc(early.n))) {
+        memcpy(c->early, early.p, early.n);
+        c->early_n = early.n;
+        struct tw_endpoint_event *ev = ep_push(c->e, TW_EP_EARLY);
+        ev->conn = c->id;
+        ev->data = tw_bytes(c->early, c->early_n);
+    }
+}
+
+static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer)
+{
+    struct conn *c = our_call_to(e, &offer->caller);
+    bool both = c != NULL;
+    if (both) { /* each calls the other: the one with the higher key becomes the callee */
+        drop_call(c, TW_RDV_OTHER_WAY);
+        tw_secure_free(c->secure);
+        c->secure = NULL;
+        c->caller = false;
+        tw_ice_set_controlling(c->ice, e->now, false);
+    } else if ((c = ep_conn_take(e))) {
+        c->peer.key = offer->caller;
+        struct tw_endpoint_event *ev = ep_push(e, TW_EP_INCOMING);
+        ev->conn = c->id;
+        ev->key = offer->caller;
+    } else {
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_BUSY);
+        return;
+    }
+    c->state = CONN_TALKING;
+    c->link = l;
+    c->link_gen = l->gen;
+    c->call = call;
+    c->has_call = true;
+    c->give_up_at = e->now + ANSWER_WITHIN;
+    memcpy(c->secret, offer->secret, sizeof(c->secret));
+    begin_boxes(c);
+    if (ep_secure_start(c, true)) {
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
+        return;
+    }
+    struct tw_word w = { .kind = TW_WORD_ANSWER, .has_prekey = true };
+    memcpy(w.prekey, e->prekey_wire, sizeof(w.prekey));
+    c->cand_told = 0;
+    c->end_told = false;
+    fill_word(c, &w);
+    fill_candidates(c, &w);
+    say(c, &w);
+    hear(c, offer);
+    deliver_early(c, offer->early);
+    ep_conn_stir(c);
+    ep_conn_spare(e, false);
+}
+
+void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes sealed)
+{
+    struct tw_word offer;
+    if (e->closing || tw_offer_open(sealed, &e->self, e->prekeys, PREKEYS, e->plain, &offer)) {
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+        return;
+    }
+    if (!ep_is_allowed(e, &offer.caller) || tw_key_eq(&offer.caller, &e->self.key)) {
+        ep_push(e, TW_EP_KNOCK)->key = offer.caller;
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+    } else if (!is_fresh(e, &offer)) {
+        say_retry(e, l, call, &offer);
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
+    } else if (ep_seen_before(e, &offer.caller, offer.secret)) {
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+    } else {
+        struct conn *ours = our_call_to(e, &offer.caller);
+        if (ours && memcmp(e->self.key.b, offer.caller.b, TW_KEY_SIZE) < 0) {
+            /* Each calls the other: the lower key stays the caller; the other one will answer. */
+            tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_OTHER_WAY);
+            struct tw_endpoint_event *ev = offer.early.n ? ep_push(e, TW_EP_EARLY) : NULL;
+            if (ev) {
+                ev->conn = ours->id;
+                ev->data = offer.early; /* in e->plain: until the next call */
+            }
+            return;
+        }
+        accept_call(e, l, call, &offer);
+    }
+}
+
+static void on_retry(struct conn *c, const struct tw_word *w)
+{
+    if (c->has_nonce || !w->has_nonce) /* once */
+        return;
+    drop_call(c, TW_RDV_HUNG_UP);
+    c->has_nonce = true;
+    memcpy(c->nonce, w->nonce, sizeof(c->nonce));
+    tw_secure_free(c->secure);
+    c->secure = NULL;
+    c->run_left.n = 0;
+    try_call(c);
+}
+
+void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body)
+{
+    struct conn *c = of_call(e, l, call);
+    struct tw_word w;
+    if (!c || tw_word_open(body, &c->from, e->plain, &w))
+        return;
+    if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_RETRY) {
+        on_retry(c, &w);
+    } else if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_ANSWER) {
+        c->state = CONN_TALKING;
+        if (w.has_prekey)
+            ep_learn_prekey(e, &c->peer.key, w.prekey);
+        hear(c, &w);
+    } else if (c->state == CONN_TALKING && w.kind == TW_WORD_MORE) {
+        hear(c, &w);
+    }
+    ep_conn_stir(c);
+}
+
+void ep_conn_on_datagram(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body)
+{
+    struct conn *c = of_call(e, l, call);
+    if (!c)
+        return;
+    ep_conn_recv(c, body, 0);
+    ep_conn_stir(c);
+}
+
+void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsigned reason)
+{
+    struct conn *c = of_call(e, l, call);
+    if (!c)
+        return;
+    if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
+        c->has_call = false; /* theirs is on its way */
+        c->give_up_at = e->now + ANSWER_WITHIN;
+    } else if (reason == TW_RDV_HUNG_UP && c->has_nonce && c->state == CONN_CALLING) {
+        return;              /* the end of the call that was answered by "retry" */
+    } else {
+        fail_call(c, reason == TW_RDV_REFUSED ? TW_ENDPOINT_CODE_REFUSED
+                     : reason == TW_RDV_NOT_HERE ? TW_ENDPOINT_CODE_ABSENT
+                                                 : TW_ENDPOINT_CODE_SERVER,
+                  tw_rdv_reason(reason));
+    }
+    ep_conn_stir(c);
+}
+
+/* --- the end ---------------------------------------------------------------------------------------- */
+
+void ep_conn_over(struct conn *c, uint64_t code, const char *why, bool by_peer)
+{
+    struct tw_endpoint *e = c->e;
+    if (c->state == CONN_ENDING)
+        return;
+    drop_call(c, code == TW_ENDPOINT_CODE_REFUSED ? TW_RDV_REFUSED : TW_RDV_HUNG_UP);
+    c->state = CONN_ENDING;
+    c->code = code;
+    c->why = why;
+    c->by_peer = by_peer;
+    c->give_up_at = e->now + END_WITHIN;
+    tw_ice_close(c->ice, e->now);
+    ep_conn_stir(c);
+}
+
+void tw_endpoint_hangup(struct tw_endpoint *e, tw_time now, uint32_t conn, uint64_t code, const char *reason)
+{
+    struct conn *c = ep_conn_find(e, conn);
+    e->now = now;
+    if (!c || c->state == CONN_ENDING)
+        return;
+    if (c->secure && (c->path.rung != TW_RUNG_NONE))
+        tw_secure_close(c->secure, now, code, reason); /* its CLOSED ends the rest */
+    else
+        ep_conn_over(c, code, reason, false);
+    ep_conn_stir(c);
+}
+
+/* --- the agent's events -------------------------------------------------------------------------------- */
+
+static void surface(struct conn *c, const struct tw_ice_event *ev)
+{
+    struct tw_endpoint_event *out = ep_push(c->e, TW_EP_ICE);
+    out->ice = *ev;
+    out->ice.sock = ev->sock | (uint32_t)c->slot << SOCK_BITS;
+    out->sock = out->ice.sock;
+}
+
+static void on_ice(struct conn *c, const struct tw_ice_event *ev)
+{
+    switch (ev->type) {
+    case TW_ICE_OPEN:
+    case TW_ICE_CLOSE:
+    case TW_ICE_MAP:
+        surface(c, ev);
+        break;
+    case TW_ICE_CANDIDATE:
+        if (c->cand_n < TW_OFFER_CANDIDATES)
+            c->cands[c->cand_n++] = ev->candidate;
+        break;
+    case TW_ICE_GATHERED:
+        c->gathered = true;
+        break;
+    case TW_ICE_CONNECTED:
+    case TW_ICE_PATH:
+        c->ice_up = true;
+        ep_conn_choose(c);
+        break;
+    case TW_ICE_DISCONNECTED:
+        c->ice_up = false;
+        ep_conn_choose(c);
+        break;
+    case TW_ICE_DATA:
+        ep_conn_recv(c, ev->data, ev->tos);
+        break;
+    case TW_ICE_CLOSED:
+        if (c->state == CONN_ENDING)
+            c->give_up_at = c->e->now;
+        break;
+    case TW_ICE_FAILED:
+        break;
+    }
+}
+
+void ep_conn_stir(struct conn *c)
+{
+    struct tw_ice_event ev;
+    while (tw_ice_poll_event(c->ice, &ev))
+        on_ice(c, &ev);
+    tell_candidates(c);
+    ep_conn_arm(c);
+    ep_mark(c);
+}
+
+void ep_conn_arm(struct conn *c)
+{
+    tw_time at = tw_time_min(tw_ice_deadline(c->ice), c->give_up_at);
+    if (c->secure)
+        at = tw_time_min(at, tw_secure_deadline(c->secure));
+    if (c->ice_up && c->connected)
+        at = tw_time_min(at, c->mtu.next);
+    tw_timers_set(&c->e->timers, &c->timer, at);
+}
+
+static void give_up(struct conn *c)
+{
+    c->give_up_at = TW_NEVER;
+    if (c->state == CONN_LINKING)
+        fail_call(c, TW_ENDPOINT_CODE_SERVER, c->link && c->link->why ? c->link->why
+                                                                     : "the server could not be reached in 15 s");
+    else
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST,
+                     c->connected ? "no way to the other side was found in two minutes"
+                                  : "the other side did not answer in 20 s", false);
+}
+
+void ep_conn_tick(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    tw_ice_tick(c->ice, e->now);
+    if (c->secure)
+        tw_secure_tick(c->secure, e->now);
+    if (c->state == CONN_ENDING && e->now >= c->give_up_at) {
+        struct tw_ice_event ev;
+        while (tw_ice_poll_event(c->ice, &ev)) /* what else it says */
+            on_ice(c, &ev);
+        c->give_up_at = 0; /* told, it goes: tw_endpoint_poll_event() */
+        ep_mark(c);
+        return;
+    }
+    if (c->state != CONN_ENDING && e->now >= c->give_up_at)
+        give_up(c);
+    ep_conn_stir(c);
+}

@@ -1,0 +1,253 @@
+/* What goes between two peers: QUIC over whatever way there is. */
+#include <stdlib.h>
+
+#include "endpoint/internal.h"
+
+void ep_mark(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    if (!c->in_tx) {
+        c->in_tx = true;
+        c->next_tx = NULL;
+        *e->tx_tail = c;
+        e->tx_tail = &c->next_tx;
+    }
+    ep_mark_event(c);
+}
+
+void ep_mark_event(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    if (!c->in_ev) {
+        c->in_ev = true;
+        c->next_ev = NULL;
+        *e->ev_tail = c;
+        e->ev_tail = &c->next_ev;
+    }
+}
+
+int ep_secure_start(struct conn *c, bool server)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_secure_config cfg = { .server = server, .self = &e->self, .peer = c->peer.key,
+                                    .no_aes = e->cfg.no_aes, .tx_buf = e->tx_buf, .keylog = e->cfg.keylog,
+                                    .keylog_ctx = e->cfg.keylog_ctx };
+    memcpy(cfg.secret, c->secret, sizeof(cfg.secret));
+    int err = tw_secure_new(&cfg, &e->env, e->now, &c->secure);
+    if (!err)
+        ep_conn_choose(c);
+    return err;
+}
+
+/* --- the way ---------------------------------------------------------------------------------------- */
+
+static enum tw_rung rung_of(const struct tw_ice_path *p)
+{
+    if (p->local_type == TW_ICE_RELAY || p->remote_type == TW_ICE_RELAY)
+        return TW_RUNG_RELAY;
+    if (p->transport != TW_ICE_UDP)
+        return TW_RUNG_TCP;
+    return p->local_type == TW_ICE_HOST && p->remote_type == TW_ICE_HOST ? TW_RUNG_UDP : TW_RUNG_STUN;
+}
+
+void ep_conn_choose(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_endpoint_path was = c->path, now = { 0 };
+    struct tw_ice_path p;
+    uint8_t token[8];
+    if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p)) {
+        now = (struct tw_endpoint_path){ rung_of(&p), p.local, p.remote, p.rtt };
+    } else if (c->has_call && (!e->cfg.no_patch || !c->connected)) {
+        now.rung = TW_RUNG_PATCHED;
+    }
+    c->path = now;
+    if (now.rung == was.rung && tw_addr_eq(&now.local, &was.local) && tw_addr_eq(&now.remote, &was.remote))
+        return;
+    if (c->connected)
+        c->give_up_at = now.rung == TW_RUNG_NONE ? e->now + LOST_WITHIN : TW_NEVER;
+    ep_random(e, token, sizeof(token));
+    tw_mtu_reset(&c->mtu, e->now, now.rung == TW_RUNG_UDP || now.rung == TW_RUNG_STUN, token);
+    if (c->secure) {
+        tw_secure_set_mtu(c->secure, e->now, c->mtu.now);
+        tw_secure_new_path(c->secure, e->now, true);
+    }
+    if (!c->id || c->state == CONN_ENDING)
+        return;
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_PATH);
+    ev->conn = c->id;
+    ev->path = now;
+}
+
+/* --- in --------------------------------------------------------------------------------------------- */
+
+static void send_raw(struct conn *c, struct tw_bytes b)
+{
+    (void)!tw_ice_send(c->ice, c->e->now, 0, 1, b, 0);
+}
+
+void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_datagram d = { .iov = &data, .iov_n = 1, .tos = tos };
+    uint8_t reply[TW_MTU_HEADER];
+    size_t n;
+    if (!c->secure)
+        return;
+    if (tw_mtu_recv(&c->mtu, e->now, data, reply, &n)) {
+        memcpy(e->word, reply, n);
+        if (n && c->ice_up)
+            send_raw(c, tw_bytes(e->word, n));
+        tw_secure_set_mtu(c->secure, e->now, c->mtu.now);
+        return;
+    }
+    tw_secure_recv(c->secure, e->now, &d);
+}
+
+/* --- out -------------------------------------------------------------------------------------------- */
+
+/* A part of the run, or all of it, to the agent or the server. */
+static void send_part(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    size_t step = c->run.segment && c->run_left.n > c->run.segment ? c->run.segment : c->run_left.n;
+    struct tw_bytes piece = tw_bytes(c->run_left.p, step);
+    if (c->ice_up && step < c->run_left.n &&
+        !tw_ice_send_run(c->ice, e->now, 0, 1, c->run_left, c->run.segment, c->run.tos)) {
+        c->run_left.n = 0;
+        return;
+    }
+    if (c->ice_up)
+        (void)!tw_ice_send(c->ice, e->now, 0, 1, piece, c->run.tos);
+    else if (c->path.rung == TW_RUNG_PATCHED && c->has_call)
+        (void)!tw_rdv_datagram(c->link->rdv, e->now, c->call, piece);
+    c->run_left = tw_bytes(c->run_left.p + step, c->run_left.n - step);
+}
+
+static bool next_probe(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    size_t n = c->ice_up && c->connected ? tw_mtu_probe(&c->mtu, e->now, e->tx_buf) : 0;
+    if (n)
+        send_raw(c, tw_bytes(e->tx_buf, n));
+    return n;
+}
+
+bool ep_conn_tx(struct conn *c, struct tw_datagram *out)
+{
+    for (;;) {
+        if (tw_ice_poll_tx(c->ice, out)) {
+            out->sock |= (uint32_t)c->slot << SOCK_BITS;
+            return true;
+        }
+        if (c->run_left.n) {
+            send_part(c);
+        } else if (c->secure && c->path.rung != TW_RUNG_NONE && tw_secure_poll_tx(c->secure, &c->run)) {
+            c->run_left = c->run.iov[0];
+        } else if (!next_probe(c)) {
+            return false;
+        }
+    }
+}
+
+/* --- events ----------------------------------------------------------------------------------------- */
+
+static bool translate(struct conn *c, const struct tw_secure_event *in, struct tw_endpoint_event *ev)
+{
+    static const enum tw_endpoint_event_type types[] = {
+        [TW_SECURE_READY] = TW_EP_READY, [TW_SECURE_CONNECTED] = TW_EP_CONNECTED,
+        [TW_SECURE_STREAM] = TW_EP_STREAM, [TW_SECURE_READABLE] = TW_EP_READABLE,
+        [TW_SECURE_WRITABLE] = TW_EP_WRITABLE, [TW_SECURE_ENDED] = TW_EP_ENDED,
+        [TW_SECURE_DATAGRAM] = TW_EP_DATAGRAM,
+    };
+    if (in->type == TW_SECURE_CLOSED) {
+        ep_conn_over(c, in->code, in->reason, in->by_peer);
+        return false;
+    }
+    *ev = (struct tw_endpoint_event){ .type = types[in->type], .conn = c->id, .stream = in->stream,
+                                      .code = in->code, .data = in->data, .key = c->peer.key };
+    if (in->type == TW_SECURE_READY)
+        c->ready = true;
+    if (in->type == TW_SECURE_CONNECTED) {
+        c->connected = true;
+        c->give_up_at = TW_NEVER;
+        ep_conn_stir(c);
+    }
+    return true;
+}
+
+bool ep_conn_event(struct conn *c, struct tw_endpoint_event *ev)
+{
+    struct tw_secure_event in;
+    while (c->secure && c->id && tw_secure_poll_event(c->secure, &in))
+        if (translate(c, &in, ev))
+            return true;
+    if (c->state == CONN_ENDING && c->id && !c->told_closed) {
+        c->told_closed = true;
+        *ev = (struct tw_endpoint_event){ .type = TW_EP_CLOSED, .conn = c->id, .code = c->code, .key = c->peer.key,
+                                          .why = c->why, .by_peer = c->by_peer };
+        return true;
+    }
+    return false;
+}
+
+/* --- verbs ------------------------------------------------------------------------------------------ */
+
+static struct conn *touch(struct tw_endpoint *e, tw_time now, uint32_t conn)
+{
+    struct conn *c = ep_conn_find(e, conn);
+    e->now = now;
+    return c && c->secure && c->state != CONN_ENDING ? c : NULL;
+}
+
+int tw_endpoint_open(struct tw_endpoint *e, tw_time now, uint32_t conn, int64_t *ret_stream)
+{
+    struct conn *c = touch(e, now, conn);
+    if (!c)
+        return TW_ENOTFOUND;
+    return c->ready ? tw_secure_open(c->secure, now, ret_stream) : TW_ESTATE;
+}
+
+int tw_endpoint_write(struct tw_endpoint *e, tw_time now, uint32_t conn, int64_t stream, struct tw_bytes data,
+                      bool end, size_t *ret_n)
+{
+    struct conn *c = touch(e, now, conn);
+    if (!c)
+        return TW_ENOTFOUND;
+    ep_mark(c);
+    return tw_secure_write(c->secure, now, stream, data, end, ret_n);
+}
+
+int tw_endpoint_peek(struct tw_endpoint *e, uint32_t conn, int64_t stream, struct tw_bytes *ret_data,
+                     bool *ret_end)
+{
+    struct conn *c = ep_conn_find(e, conn);
+    return c && c->secure ? tw_secure_peek(c->secure, stream, ret_data, ret_end) : TW_ENOTFOUND;
+}
+
+void tw_endpoint_take(struct tw_endpoint *e, tw_time now, uint32_t conn, int64_t stream, size_t n)
+{
+    struct conn *c = touch(e, now, conn);
+    if (!c)
+        return;
+    tw_secure_take(c->secure, now, stream, n);
+    ep_mark(c);
+}
+
+void tw_endpoint_reset(struct tw_endpoint *e, tw_time now, uint32_t conn, int64_t stream, uint64_t code)
+{
+    struct conn *c = touch(e, now, conn);
+    if (!c)
+        return;
+    tw_secure_reset(c->secure, now, stream, code);
+    ep_mark(c);
+}
+
+int tw_endpoint_datagram(struct tw_endpoint *e, tw_time now, uint32_t conn, struct tw_bytes data)
+{
+    struct conn *c = touch(e, now, conn);
+    if (!c)
+        return TW_ENOTFOUND;
+    ep_mark(c);
+    return tw_secure_send_datagram(c->secure, now, data);
+}

@@ -1,0 +1,462 @@
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "endpoint/internal.h"
+
+#define DAY_MS (86400 * 1000ULL)
+
+const char *tw_rung_name(enum tw_rung rung)
+{
+    static const char *const names[] = {
+#define TW_RUNG_TEXT(name, text, what) text,
+        TW_RUNGS(TW_RUNG_TEXT)
+#undef TW_RUNG_TEXT
+    };
+    return names[rung];
+}
+
+void ep_random(struct tw_endpoint *e, void *out, size_t n)
+{
+    e->env.rng.fill(e->env.rng.ctx, out, n);
+}
+
+uint64_t ep_unix_ms(const struct tw_endpoint *e)
+{
+    return (uint64_t)(e->clock_ms + e->now / TW_MSEC);
+}
+
+struct tw_endpoint_event *ep_push(struct tw_endpoint *e, enum tw_endpoint_event_type type)
+{
+    static struct tw_endpoint_event lost; /* without memory nothing can be told */
+    if (e->queue_n == e->queue_cap) {
+        size_t cap = e->queue_cap ? e->queue_cap * 2 : 16;
+        struct tw_endpoint_event *more = realloc(e->queue, cap * sizeof(*more));
+        if (!more)
+            return &lost;
+        e->queue = more;
+        e->queue_cap = cap;
+    }
+    struct tw_endpoint_event *ev = &e->queue[e->queue_n++];
+    *ev = (struct tw_endpoint_event){ .type = type };
+    return ev;
+}
+
+/* --- who is let in --------------------------------------------------------------------------------- */
+
+static struct tw_key *allowed(const struct tw_endpoint *e, const struct tw_key *key)
+{
+    for (size_t i = 0; i < e->allowed_n; i++)
+        if (tw_key_eq(&e->allowed[i], key))
+            return &e->allowed[i];
+    return NULL;
+}
+
+bool ep_is_allowed(const struct tw_endpoint *e, const struct tw_key *key)
+{
+    return e->cfg.allow_any || allowed(e, key);
+}
+
+int tw_endpoint_allow(struct tw_endpoint *e, const struct tw_key *key)
+{
+    if (allowed(e, key))
+        return 0;
+    if (e->allowed_n == e->allowed_cap) {
+        size_t cap = e->allowed_cap ? e->allowed_cap * 2 : 8;
+        struct tw_key *more = realloc(e->allowed, cap * sizeof(*more));
+        if (!more)
+            return TW_ENOMEM;
+        e->allowed = more;
+        e->allowed_cap = cap;
+    }
+    e->allowed[e->allowed_n++] = *key;
+    return 0;
+}
+
+void tw_endpoint_disallow(struct tw_endpoint *e, const struct tw_key *key)
+{
+    struct tw_key *at = allowed(e, key);
+    if (at)
+        *at = e->allowed[--e->allowed_n];
+}
+
+void tw_endpoint_disallow_all(struct tw_endpoint *e)
+{
+    e->allowed_n = 0;
+}
+
+bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const uint8_t secret[32])
+{
+    struct seen s = { .at = e->now };
+    const struct tw_bytes parts[] = { tw_bytes(caller->b, TW_KEY_SIZE), tw_bytes(secret, 32) };
+    tw_digest("thalweg seen", parts, 2, s.id, sizeof(s.id));
+    for (size_t i = 0; i < SEEN_MAX; i++)
+        if (e->seen[i].at && memcmp(e->seen[i].id, s.id, sizeof(s.id)) == 0)
+            return true;
+    struct seen *oldest = &e->seen[e->seen_at];
+    if (oldest->at && e->now - oldest->at < 2 * FRESH_MS * TW_MSEC)
+        return true; /* more than can be remembered for as long as needed: none at all is let in */
+    *oldest = s;
+    e->seen_at = (e->seen_at + 1) % SEEN_MAX;
+    return false;
+}
+
+/* --- prekeys --------------------------------------------------------------------------------------- */
+
+void ep_prekeys(struct tw_endpoint *e)
+{
+    uint32_t today = (uint32_t)(ep_unix_ms(e) / DAY_MS);
+    if (e->prekey_epoch == today)
+        return;
+    e->prekey_epoch = today;
+    sodium_memzero(&e->prekeys[PREKEYS - 1], sizeof(e->prekeys[0]));
+    memmove(&e->prekeys[1], &e->prekeys[0], (PREKEYS - 1) * sizeof(e->prekeys[0]));
+    tw_prekey_make(&e->prekeys[0], today, &e->env.rng);
+    for (size_t i = 1; i < PREKEYS; i++) /* of days long past, or of a clock that was wrong */
+        if (e->prekeys[i].epoch + 2 < today)
+            sodium_memzero(&e->prekeys[i], sizeof(e->prekeys[i]));
+    (void)!tw_prekey_publish(&e->prekeys[0], &e->self, e->prekey_wire);
+}
+
+const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key)
+{
+    uint32_t today = (uint32_t)(ep_unix_ms(e) / DAY_MS);
+    for (size_t i = 0; i < KNOWN_MAX; i++)
+        if (e->known[i].at && tw_key_eq(&e->known[i].key, key) && e->known[i].prekey.epoch + 1 >= today)
+            return &e->known[i].prekey;
+    return NULL;
+}
+
+void ep_learn_prekey(struct tw_endpoint *e, const struct tw_key *key, const uint8_t wire[TW_PREKEY_WIRE])
+{
+    struct known *to = &e->known[0];
+    struct tw_prekey prekey;
+    if (tw_prekey_read(tw_bytes(wire, TW_PREKEY_WIRE), key, &prekey))
+        return;
+    for (size_t i = 0; i < KNOWN_MAX; i++) {
+        if (e->known[i].at && tw_key_eq(&e->known[i].key, key)) {
+            to = &e->known[i];
+            break;
+        }
+        if (e->known[i].at < to->at)
+            to = &e->known[i];
+    }
+    *to = (struct known){ *key, prekey, e->now + 1 };
+}
+
+/* --- life ------------------------------------------------------------------------------------------ */
+
+static int copy_servers(struct tw_endpoint *e, const struct tw_ice_config *ice)
+{
+    if (ice->server_n > TW_ICE_SERVERS_MAX)
+        return TW_EINVAL;
+    for (size_t i = 0; i < ice->server_n; i++) {
+        struct tw_ice_server *s = &e->servers[i];
+        *s = ice->servers[i];
+        s->realm = s->nonce = NULL;
+        snprintf(e->server_strings[i][0], TW_RDV_TEXT_MAX + 1, "%s", s->username ? s->username : "");
+        snprintf(e->server_strings[i][1], TW_RDV_TEXT_MAX + 1, "%s", s->password ? s->password : "");
+        s->username = s->username ? e->server_strings[i][0] : NULL;
+        s->password = s->password ? e->server_strings[i][1] : NULL;
+    }
+    e->server_n = ice->server_n;
+    return 0;
+}
+
+static int begin_servers(struct tw_endpoint *e, const struct tw_endpoint_config *cfg)
+{
+    for (size_t i = 0; i < cfg->server_n; i++) {
+        if (!cfg->servers[i].host[0])
+            return TW_EINVAL;
+        struct link *l = ep_link_get(e, &cfg->servers[i]);
+        l->own = true;
+        if (cfg->tokens[i] && !(e->tokens[i] = strdup(cfg->tokens[i])))
+            return TW_ENOMEM;
+        l->token = e->tokens[i];
+    }
+    return 0;
+}
+
+int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *env, tw_time now,
+                    struct tw_endpoint **ret)
+{
+    if (cfg->server_n > TW_ENDPOINT_SERVERS_MAX || cfg->max_conns > SLOTS_MAX)
+        return TW_EINVAL;
+    struct tw_endpoint *e = calloc(1, sizeof(*e));
+    if (!e)
+        return TW_ENOMEM;
+    e->cfg = *cfg;
+    e->env = *env;
+    e->now = now;
+    e->tx_tail = &e->tx;
+    e->ev_tail = &e->ev;
+    e->slot_n = (uint16_t)((cfg->max_conns ? cfg->max_conns : 1024) + 1);
+    if (e->slot_n > SLOTS_MAX)
+        e->slot_n = SLOTS_MAX;
+    tw_timers_init(&e->timers);
+    e->slots = calloc(e->slot_n, sizeof(*e->slots));
+    e->tx_buf = malloc(TW_SECURE_BATCH);
+    int err = e->slots && e->tx_buf ? tw_ident_init(&e->self, cfg->seed) : TW_ENOMEM;
+    err = err ? err : copy_servers(e, &cfg->ice);
+    err = err ? err : begin_servers(e, cfg);
+    if (err) {
+        tw_endpoint_free(e);
+        return err;
+    }
+    e->cfg.seed = NULL;
+    e->cfg.ice.servers = NULL;
+    ep_random(e, e->nonce_key, sizeof(e->nonce_key));
+    *ret = e;
+    return 0;
+}
+
+void tw_endpoint_free(struct tw_endpoint *e)
+{
+    if (!e)
+        return;
+    for (uint16_t i = 0; e->slots && i < e->slot_n; i++)
+        if (e->slots[i])
+            ep_conn_free(e->slots[i]);
+    for (size_t i = 0; i < LINKS_MAX; i++)
+        tw_rdv_free(e->links[i].rdv);
+    for (size_t i = 0; i < TW_ENDPOINT_SERVERS_MAX; i++)
+        free(e->tokens[i]);
+    tw_timers_fini(&e->timers);
+    free(e->slots);
+    free(e->tx_buf);
+    free(e->allowed);
+    free(e->queue);
+    tw_ident_fini(&e->self);
+    sodium_memzero(e->prekeys, sizeof(e->prekeys));
+    free(e);
+}
+
+const struct tw_key *tw_endpoint_key(const struct tw_endpoint *e)
+{
+    return &e->self.key;
+}
+
+void tw_endpoint_clock(struct tw_endpoint *e, tw_time now, uint64_t unix_ms)
+{
+    e->now = now;
+    e->clock_ms = (int64_t)unix_ms - now / TW_MSEC;
+    ep_prekeys(e);
+}
+
+int tw_endpoint_interfaces(struct tw_endpoint *e, tw_time now, const struct tw_ice_interface *list, size_t n)
+{
+    e->now = now;
+    if (n > TW_ICE_INTERFACES_MAX)
+        return TW_EINVAL;
+    memcpy(e->interfaces, list, n * sizeof(*list));
+    e->interface_n = n;
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->state != CONN_ENDING) {
+            (void)!tw_ice_interfaces(e->slots[i]->ice, now, list, n);
+            ep_conn_stir(e->slots[i]);
+        }
+    ep_links_tick(e);
+    ep_conn_spare(e, false);
+    return 0;
+}
+
+void tw_endpoint_nat64(struct tw_endpoint *e, tw_time now, const struct tw_range *prefix)
+{
+    e->now = now;
+    e->has_nat64 = prefix != NULL;
+    if (prefix)
+        e->nat64 = *prefix;
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->state != CONN_ENDING) {
+            tw_ice_nat64(e->slots[i]->ice, now, prefix);
+            ep_conn_stir(e->slots[i]);
+        }
+}
+
+/* --- sockets --------------------------------------------------------------------------------------- */
+
+static uint32_t inner(uint32_t sock)
+{
+    return sock & ((1U << SOCK_BITS) - 1);
+}
+
+void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *remote,
+                         const char *why)
+{
+    struct link *l = ep_link_of(e, sock);
+    e->now = now;
+    if (l)
+        ep_link_up(e, l, remote, why);
+}
+
+void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err, const struct tw_addr *local)
+{
+    struct conn *c = ep_conn_of_sock(e, sock);
+    e->now = now;
+    if (!c)
+        return;
+    tw_ice_opened(c->ice, now, inner(sock), err, local);
+    ep_conn_stir(c);
+}
+
+void tw_endpoint_accepted(struct tw_endpoint *e, tw_time now, uint32_t listener, const struct tw_addr *remote,
+                          uint32_t *ret_sock)
+{
+    struct conn *c = ep_conn_of_sock(e, listener);
+    e->now = now;
+    *ret_sock = 0;
+    if (!c)
+        return;
+    tw_ice_accepted(c->ice, now, inner(listener), remote, ret_sock);
+    if (*ret_sock)
+        *ret_sock |= listener & ~((1U << SOCK_BITS) - 1);
+    ep_conn_stir(c);
+}
+
+void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock)
+{
+    struct conn *c = ep_conn_of_sock(e, sock);
+    e->now = now;
+    if (!c)
+        return;
+    tw_ice_disconnected(c->ice, now, inner(sock));
+    ep_conn_stir(c);
+}
+
+void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside)
+{
+    struct conn *c = ep_conn_of_sock(e, sock);
+    e->now = now;
+    if (!c)
+        return;
+    tw_ice_mapped(c->ice, now, inner(sock), outside);
+    ep_conn_stir(c);
+}
+
+enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server)
+{
+    struct conn *c = ep_conn_of_sock(e, sock);
+    return c && server < TW_ICE_SERVERS_MAX ? c->turn_transport[server] : TW_TRANSPORT_TCP;
+}
+
+void tw_endpoint_recv(struct tw_endpoint *e, tw_time now, const struct tw_datagram *in)
+{
+    e->now = now;
+    struct link *l = ep_link_of(e, in->sock);
+    if (l) {
+        ep_link_recv(e, l, in->iov[0]);
+        return;
+    }
+    struct conn *c = ep_conn_of_sock(e, in->sock);
+    if (!c)
+        return;
+    struct tw_datagram d = *in;
+    d.sock = inner(in->sock);
+    (void)!tw_ice_recv(c->ice, now, &d);
+    ep_conn_stir(c);
+}
+
+/* --- time and outputs ------------------------------------------------------------------------------- */
+
+void tw_endpoint_tick(struct tw_endpoint *e, tw_time now)
+{
+    struct tw_timer *t;
+    e->now = now;
+    ep_prekeys(e);
+    ep_links_tick(e);
+    while ((t = tw_timers_pop(&e->timers, now)))
+        ep_conn_tick((struct conn *)t);
+}
+
+tw_time tw_endpoint_deadline(const struct tw_endpoint *e)
+{
+    return tw_time_min(ep_links_deadline(e), tw_timers_next(&e->timers));
+}
+
+bool tw_endpoint_poll_tx(struct tw_endpoint *e, struct tw_datagram *out)
+{
+    while (e->tx) {
+        struct conn *c = e->tx;
+        if (ep_conn_tx(c, out))
+            return true;
+        e->tx = c->next_tx;
+        if (!e->tx)
+            e->tx_tail = &e->tx;
+        c->in_tx = false;
+        ep_conn_arm(c); /* what was sent moves its deadline */
+        ep_mark_event(c);
+    }
+    return ep_links_tx(e, out);
+}
+
+bool tw_endpoint_poll_event(struct tw_endpoint *e, struct tw_endpoint_event *ev)
+{
+    for (;;) {
+        if (e->queue_at < e->queue_n) {
+            *ev = e->queue[e->queue_at++];
+            return true;
+        }
+        e->queue_at = e->queue_n = 0;
+        struct conn *c = e->ev;
+        if (!c)
+            break;
+        if (ep_conn_event(c, ev))
+            return true;
+        if (e->queue_n)
+            continue;
+        e->ev = c->next_ev;
+        if (!e->ev)
+            e->ev_tail = &e->ev;
+        c->in_ev = false;
+        if (c->state == CONN_ENDING && c->give_up_at == 0)
+            ep_conn_free(c);
+    }
+    if (e->closing && !e->closed_told) {
+        for (uint16_t i = 0; i < e->slot_n; i++)
+            if (e->slots[i])
+                return false;
+        e->closed_told = true;
+        ep_links_close(e);
+        ep_push(e, TW_EP_CLOSED_ALL);
+        return tw_endpoint_poll_event(e, ev);
+    }
+    return false;
+}
+
+/* --- verbs ------------------------------------------------------------------------------------------ */
+
+void tw_endpoint_close(struct tw_endpoint *e, tw_time now)
+{
+    e->now = now;
+    e->closing = true;
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        struct conn *c = e->slots[i];
+        if (c && c->id)
+            tw_endpoint_hangup(e, now, c->id, TW_ENDPOINT_CODE_BYE, "closed");
+        else if (c && c->state == CONN_SPARE)
+            ep_conn_over(c, 0, NULL, false);
+    }
+    e->spare = NULL;
+}
+
+int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t id, struct tw_endpoint_conn *ret)
+{
+    const struct conn *c = ep_conn_find(e, id);
+    struct tw_secure_stats st = { 0 };
+    if (!c)
+        return TW_ENOTFOUND;
+    if (c->secure)
+        tw_secure_stats(c->secure, &st);
+    *ret = (struct tw_endpoint_conn){ .key = c->peer.key, .caller = c->caller, .connected = c->connected,
+                                      .path = c->path, .rtt = st.rtt, .min_rtt = st.min_rtt, .sent = st.sent,
+                                      .received = st.received, .window = st.window, .mtu = c->mtu.now };
+    return 0;
+}
+
+size_t tw_endpoint_explain(const struct tw_endpoint *e, uint32_t id, char *out, size_t cap)
+{
+    const struct conn *c = ep_conn_find(e, id);
+    if (cap)
+        out[0] = 0;
+    return c && c->ice ? tw_ice_explain(c->ice, out, cap) : 0;
+}

@@ -1,0 +1,193 @@
+#ifndef TW_ENDPOINT_INTERNAL_H
+#define TW_ENDPOINT_INTERNAL_H
+
+#include <thalweg/endpoint.h>
+
+#include "base/timer.h"
+#include "path/mtu.h"
+#include "rendezvous/client.h"
+#include "rendezvous/offer.h"
+#include "secure/secure.h"
+
+enum {
+    LINKS_MAX = 16,
+    SLOTS_MAX = 4095,
+    SOCK_BITS = 20,              /* of a socket's number: the agent's own; above: which agent */
+    SLOT_LINKS = SLOTS_MAX,      /* that "agent" is the links */
+    SEEN_MAX = 512,              /* offers remembered, against replay */
+    PREKEYS = 3,
+    KNOWN_MAX = 64,              /* peers whose prekey is remembered */
+};
+
+#define LOST_WITHIN (120 * TW_SEC) /* so long a connection lives without any way */
+#define FRESH_MS (120 * 1000)    /* how far two clocks may be apart */
+
+/* A connection to a rendezvous server. */
+struct link {
+    struct tw_rdv_addr server;
+    bool used, own;              /* own: of the configuration; others are kept while used, and a while */
+    enum { LINK_WAIT, LINK_OPENING, LINK_UP } state;
+    uint32_t gen;
+    const char *token;
+    struct tw_rdv *rdv;
+    struct tw_addr remote;
+    tw_time retry_at, retry_wait, used_at;
+    bool online, replaced;
+    const char *why;             /* it is not up: the last reason */
+    struct tw_ice_server servers[TW_RDV_SERVERS_MAX]; /* that it recommends; strings in `strings` */
+    size_t server_n;
+    char strings[TW_RDV_SERVERS_MAX][4][TW_RDV_TEXT_MAX + 1];
+    struct tw_bytes out;         /* being shown */
+};
+
+/* One peer, or an agent that waits for the next one (SPARE), or gives back its relays (ENDING). */
+struct conn {
+    struct tw_timer timer;       /* first member */
+    struct tw_endpoint *e;
+    uint32_t id;                 /* for the application; 0: SPARE or ENDING */
+    uint16_t slot;
+    enum conn_state {
+        CONN_SPARE,
+        CONN_LINKING,            /* waits for a server to be reached */
+        CONN_CALLING,            /* the offer is out */
+        CONN_TALKING,            /* answered, or ours was the answer */
+        CONN_ENDING,
+    } state;
+    bool caller, gathered, ice_up, ready, connected, told_closed;
+    struct tw_ice *ice;
+    size_t server_n;             /* that the agent knows */
+    enum tw_transport turn_transport[TW_ICE_SERVERS_MAX];
+    struct tw_secure *secure;
+    struct tw_address peer;
+    uint8_t secret[32];
+    struct link *link;
+    uint32_t link_gen, call;     /* while has_call */
+    bool has_call;
+    unsigned links_tried;        /* bits: of the links it may be at */
+    struct tw_box to, from;
+    struct tw_ice_candidate cands[TW_OFFER_CANDIDATES]; /* ours */
+    size_t cand_n, cand_told;
+    bool end_told, remote_set;
+    uint8_t *early;              /* ours until sent; the peer's until told */
+    size_t early_n;
+    uint8_t nonce[TW_OFFER_NONCE];
+    bool has_nonce;
+    struct tw_endpoint_path path;
+    struct tw_mtu mtu;
+    struct tw_datagram run;      /* of secure's, being sent */
+    struct tw_bytes run_left;
+    tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
+    const char *why;             /* it is closed */
+    uint64_t code;
+    bool by_peer;
+    struct conn *next_tx, *next_ev;
+    bool in_tx, in_ev;
+};
+
+struct seen {
+    uint8_t id[16];
+    tw_time at;
+};
+
+struct known {
+    struct tw_key key;
+    struct tw_prekey prekey;
+    tw_time at;
+};
+
+struct tw_endpoint {
+    struct tw_endpoint_config cfg;
+    struct tw_env env;
+    struct tw_ident self;
+    tw_time now;
+    int64_t clock_ms;
+    struct link links[LINKS_MAX];
+    char *tokens[TW_ENDPOINT_SERVERS_MAX];
+    struct conn **slots;
+    uint16_t slot_n;
+    uint32_t conn_n, next_conn;
+    struct conn *spare;
+    struct tw_ice_server servers[TW_ICE_SERVERS_MAX]; /* of the configuration, its strings in server_strings */
+    size_t server_n;
+    char server_strings[TW_ICE_SERVERS_MAX][2][TW_RDV_TEXT_MAX + 1];
+    struct tw_ice_interface interfaces[TW_ICE_INTERFACES_MAX];
+    size_t interface_n;
+    struct tw_range nat64;
+    bool has_nat64;
+    struct tw_key *allowed;
+    size_t allowed_n, allowed_cap;
+    struct seen seen[SEEN_MAX];
+    unsigned seen_at;
+    uint8_t nonce_key[32];
+    struct tw_prekey prekeys[PREKEYS];
+    uint8_t prekey_wire[TW_PREKEY_WIRE];
+    uint32_t prekey_epoch;
+    struct known known[KNOWN_MAX];
+    struct tw_timers timers;
+    struct conn *tx, **tx_tail, *ev, **ev_tail;
+    struct tw_endpoint_event *queue;
+    size_t queue_at, queue_n, queue_cap;
+    uint8_t *tx_buf;             /* TW_SECURE_BATCH */
+    uint8_t word[TW_OFFER_SEALED_MAX], plain[TW_OFFER_MAX];
+    struct tw_bytes iov;
+    bool closing, closed_told;
+};
+
+/* --- endpoint.c --- */
+struct tw_endpoint_event *ep_push(struct tw_endpoint *e, enum tw_endpoint_event_type type);
+uint64_t ep_unix_ms(const struct tw_endpoint *e);
+void ep_random(struct tw_endpoint *e, void *out, size_t n);
+bool ep_is_allowed(const struct tw_endpoint *e, const struct tw_key *key);
+/* Today's and yesterday's secrets; makes them when the day has changed. */
+void ep_prekeys(struct tw_endpoint *e);
+const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key);
+void ep_learn_prekey(struct tw_endpoint *e, const struct tw_key *key, const uint8_t wire[TW_PREKEY_WIRE]);
+/* Whether this offer has come before; from now on it has. */
+bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const uint8_t secret[32]);
+
+/* --- link.c --- */
+struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server);
+bool ep_link_is_up(const struct link *l);
+void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why);
+void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in);
+void ep_links_tick(struct tw_endpoint *e);
+tw_time ep_links_deadline(const struct tw_endpoint *e);
+bool ep_links_tx(struct tw_endpoint *e, struct tw_datagram *ret_out);
+struct link *ep_link_of(struct tw_endpoint *e, uint32_t sock);
+void ep_links_close(struct tw_endpoint *e);
+
+/* --- conn.c --- */
+struct conn *ep_conn_new(struct tw_endpoint *e);
+struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id);
+struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock);
+/* A ready agent for a peer: the one that waited, or a new one. NULL: too many, or no memory. */
+struct conn *ep_conn_take(struct tw_endpoint *e);
+/* An agent that gathers ahead, if there is none yet; anew: the servers have changed. */
+void ep_conn_spare(struct tw_endpoint *e, bool anew);
+void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes offer);
+void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
+void ep_conn_on_datagram(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
+void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsigned reason);
+void ep_conn_on_link(struct tw_endpoint *e, struct link *l);
+void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why);
+/* After anything that was done to it: takes the agent's events, tells candidates, sets its timer. */
+void ep_conn_stir(struct conn *c);
+/* Sets its timer. */
+void ep_conn_arm(struct conn *c);
+void ep_conn_tick(struct conn *c);
+/* It is over; CLOSED will be told. why: lives as long as the connection, or is static. */
+void ep_conn_over(struct conn *c, uint64_t code, const char *why, bool by_peer);
+void ep_conn_free(struct conn *c);
+
+/* --- data.c --- */
+int ep_secure_start(struct conn *c, bool server);
+bool ep_conn_tx(struct conn *c, struct tw_datagram *ret_out);
+bool ep_conn_event(struct conn *c, struct tw_endpoint_event *ret_event);
+void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos);
+/* Which way data goes now. */
+void ep_conn_choose(struct conn *c);
+/* It may have something to send, or to tell; or only to tell. */
+void ep_mark(struct conn *c);
+void ep_mark_event(struct conn *c);
+
+#endif

@@ -1,0 +1,258 @@
+/* Connections to rendezvous servers. */
+#include <stdio.h>
+
+#include "endpoint/internal.h"
+
+#define RETRY_FIRST (500 * TW_MSEC)
+#define RETRY_MAX (60 * TW_SEC)
+#define KEEP_FOREIGN (600 * TW_SEC) /* a server of the peer's stays connected so long after the last use */
+
+bool ep_link_is_up(const struct link *l)
+{
+    return l->state == LINK_UP && l->rdv && tw_rdv_is_up(l->rdv);
+}
+
+struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server)
+{
+    struct link *free_one = NULL;
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        if (l->used && tw_rdv_addr_eq(&l->server, server)) {
+            l->used_at = e->now;
+            return l;
+        }
+        if (!l->used && !free_one)
+            free_one = l;
+    }
+    if (!free_one)
+        return NULL;
+    *free_one = (struct link){ .server = *server, .used = true, .gen = free_one->gen, .retry_at = e->now,
+                               .used_at = e->now };
+    return free_one;
+}
+
+static uint32_t sock_of(const struct tw_endpoint *e, const struct link *l)
+{
+    return (uint32_t)SLOT_LINKS << SOCK_BITS | (l->gen & 0xffff) << 4 | (uint32_t)(l - e->links);
+}
+
+struct link *ep_link_of(struct tw_endpoint *e, uint32_t sock)
+{
+    struct link *l = &e->links[sock & (LINKS_MAX - 1)];
+    return sock >> SOCK_BITS == SLOT_LINKS && l->used && sock_of(e, l) == sock ? l : NULL;
+}
+
+static void offline(struct tw_endpoint *e, struct link *l, const char *why)
+{
+    l->why = why;
+    if (!l->own)
+        return;
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_OFFLINE);
+    ev->server = l->server;
+    ev->why = why;
+    l->online = false;
+}
+
+/* It is over, or could not be opened: again later. */
+static void down(struct tw_endpoint *e, struct link *l, const char *why)
+{
+    uint32_t jitter;
+    if (e->closing)
+        return; /* ep_links_close() does it */
+    ep_push(e, TW_EP_LINK_CLOSE)->sock = sock_of(e, l);
+    bool was_up = ep_link_is_up(l);
+    tw_rdv_free(l->rdv);
+    l->rdv = NULL;
+    l->gen++;
+    l->state = LINK_WAIT;
+    l->server_n = 0;
+    ep_random(e, &jitter, sizeof(jitter));
+    l->retry_wait = was_up || !l->retry_wait ? RETRY_FIRST : tw_time_min(l->retry_wait * 2, RETRY_MAX);
+    /* With jitter: a server that comes back is not run over. */
+    l->retry_at = l->replaced ? TW_NEVER : e->now + l->retry_wait / 2 + (tw_time)(jitter % 1000) * (l->retry_wait / 1000);
+    offline(e, l, why);
+    ep_conn_on_link_lost(e, l, why);
+}
+
+static void open_link(struct tw_endpoint *e, struct link *l)
+{
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_LINK);
+    l->state = LINK_OPENING;
+    l->retry_at = e->now + 30 * TW_SEC;
+    ev->sock = sock_of(e, l);
+    ev->server = l->server;
+}
+
+static void take_server(struct link *l, const struct tw_rdv_server *s)
+{
+    const struct tw_bytes from[] = { s->username, s->password, s->realm, s->nonce };
+    size_t i = l->server_n;
+    char (*to)[TW_RDV_TEXT_MAX + 1] = l->strings[i];
+    struct tw_addr addr = s->addr;
+    if (tw_addr_is_any(&addr)) { /* the rendezvous's own */
+        uint16_t port = addr.port;
+        addr = l->remote;
+        addr.port = port;
+    }
+    for (size_t k = 0; k < 4; k++)
+        snprintf(to[k], sizeof(to[k]), "%.*s", (int)from[k].n, (const char *)from[k].p);
+    l->servers[i] = (struct tw_ice_server){ .addr = addr, .transport = s->transport, .turn = s->turn };
+    if (s->turn) {
+        l->servers[i].username = to[0];
+        l->servers[i].password = to[1];
+        l->servers[i].realm = to[2][0] ? to[2] : NULL;
+        l->servers[i].nonce = to[3][0] ? to[3] : NULL;
+    }
+    l->server_n++;
+}
+
+static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_hello *h)
+{
+    l->retry_wait = 0;
+    l->why = NULL;
+    l->server_n = 0;
+    for (size_t i = 0; i < h->server_n; i++)
+        take_server(l, &h->server[i]);
+    if (l->own && e->cfg.listen && !h->may_register)
+        offline(e, l, "the server lets nobody be dialled there without a token (--token)");
+    if (l->server_n && l->own)
+        ep_conn_spare(e, true);
+    ep_conn_on_link(e, l);
+}
+
+static void take_events(struct tw_endpoint *e, struct link *l)
+{
+    struct tw_rdv_event ev;
+    while (l->rdv && tw_rdv_poll_event(l->rdv, &ev)) {
+        switch (ev.type) {
+        case TW_RDV_HELLO:
+            on_hello(e, l, ev.hello);
+            break;
+        case TW_RDV_REGISTERED:
+            if (!l->online)
+                ep_push(e, TW_EP_ONLINE)->server = l->server;
+            l->online = true;
+            break;
+        case TW_RDV_REPLACED:
+            l->replaced = true;
+            offline(e, l, "another program with this key is there now");
+            break;
+        case TW_RDV_DENIED:
+            offline(e, l, "the server refused us a mailbox");
+            break;
+        case TW_RDV_CALL:
+            ep_conn_on_call(e, l, ev.call, ev.body);
+            break;
+        case TW_RDV_SIGNAL:
+            ep_conn_on_signal(e, l, ev.call, ev.body);
+            break;
+        case TW_RDV_DATAGRAM:
+            ep_conn_on_datagram(e, l, ev.call, ev.body);
+            break;
+        case TW_RDV_GONE:
+            ep_conn_on_gone(e, l, ev.call, ev.reason);
+            break;
+        case TW_RDV_DRAIN:
+            break;
+        case TW_RDV_CLOSED:
+            down(e, l, ev.why);
+            break;
+        }
+    }
+}
+
+void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why)
+{
+    struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token,
+                                 .listen = l->own && e->cfg.listen };
+    if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
+        l->state = LINK_UP;
+        l->remote = *remote;
+        return;
+    }
+    down(e, l, why ? why : "out of memory");
+}
+
+void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in)
+{
+    if (!l->rdv)
+        return;
+    tw_rdv_recv(l->rdv, e->now, in);
+    take_events(e, l);
+}
+
+static bool needed(const struct tw_endpoint *e, const struct link *l)
+{
+    if (l->own)
+        return true;
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->link == l && e->slots[i]->id)
+            return true;
+    return e->now - l->used_at < KEEP_FOREIGN;
+}
+
+void ep_links_tick(struct tw_endpoint *e)
+{
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        if (!l->used)
+            continue;
+        if (l->rdv) {
+            tw_rdv_tick(l->rdv, e->now);
+            take_events(e, l);
+        }
+        if (l->state == LINK_OPENING && e->now >= l->retry_at)
+            down(e, l, "no answer in 30 s");
+        if (!l->own && !needed(e, l)) {
+            if (l->state != LINK_WAIT)
+                ep_push(e, TW_EP_LINK_CLOSE)->sock = sock_of(e, l);
+            tw_rdv_free(l->rdv);
+            *l = (struct link){ .gen = l->gen + 1 };
+        } else if (l->state == LINK_WAIT && e->now >= l->retry_at && e->interface_n && !e->closing) {
+            open_link(e, l);
+        }
+    }
+}
+
+tw_time ep_links_deadline(const struct tw_endpoint *e)
+{
+    tw_time at = TW_NEVER;
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        const struct link *l = &e->links[i];
+        if (!l->used)
+            continue;
+        if (l->rdv)
+            at = tw_time_min(at, tw_rdv_deadline(l->rdv));
+        if (l->state == LINK_OPENING || (l->state == LINK_WAIT && e->interface_n && !e->closing))
+            at = tw_time_min(at, l->retry_at);
+        if (!l->own && e->now - l->used_at < KEEP_FOREIGN)
+            at = tw_time_min(at, l->used_at + KEEP_FOREIGN);
+    }
+    return at;
+}
+
+bool ep_links_tx(struct tw_endpoint *e, struct tw_datagram *out)
+{
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        if (!l->rdv)
+            continue;
+        l->out = tw_rdv_out(l->rdv);
+        if (l->out.n) {
+            *out = (struct tw_datagram){ .sock = sock_of(e, l), .iov = &l->out, .iov_n = 1 };
+            return true;
+        }
+    }
+    return false;
+}
+
+void ep_links_close(struct tw_endpoint *e)
+{
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        if (l->used && l->state != LINK_WAIT)
+            ep_push(e, TW_EP_LINK_CLOSE)->sock = sock_of(e, l);
+        tw_rdv_free(l->rdv);
+        *l = (struct link){ .gen = l->gen + 1 };
+    }
+}

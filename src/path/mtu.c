@@ -1,0 +1,66 @@
+#include "path/mtu.h"
+
+#define WAIT (300 * TW_MSEC)
+#define AGAIN (600 * TW_SEC) /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
+enum { TRIES = 3 };          /* MAX_PROBES */
+
+/* UDP payloads, largest first, of paths that are common: Ethernet over IPv4 and IPv6, PPPoE, tunnels. */
+static const uint16_t sizes[] = { 1472, 1452, 1444, 1424, 1392, 1352, 1280 };
+enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+
+void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t token[8])
+{
+    *m = (struct tw_mtu){ .now = TW_MTU_BASE, .on = probing, .next = probing ? now : TW_NEVER };
+    memcpy(m->token, token, sizeof(m->token));
+}
+
+size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf)
+{
+    if (!m->on || now < m->next)
+        return 0;
+    if (m->step < SIZES && m->tries == TRIES) {
+        m->step++;
+        m->tries = 0;
+    }
+    if (m->step < SIZES && sizes[m->step] <= m->now)
+        m->step = SIZES;
+    if (m->step == SIZES) { /* later perhaps more */
+        bool wait = m->tries++ == 0;
+        m->next = now + AGAIN;
+        if (wait)
+            return 0;
+        m->step = m->tries = 0;
+        if (sizes[0] <= m->now)
+            return 0;
+    }
+    m->tries++;
+    m->next = now + WAIT;
+    memset(buf, 0, sizes[m->step]);
+    buf[0] = TW_MTU_PROBE;
+    memcpy(buf + 1, m->token, 8);
+    tw_put_u16(buf + 9, sizes[m->step]);
+    return sizes[m->step];
+}
+
+bool tw_mtu_recv(struct tw_mtu *m, tw_time now, struct tw_bytes in, uint8_t *reply, size_t *ret_reply_n)
+{
+    *ret_reply_n = 0;
+    if (in.n < TW_MTU_HEADER || (in.p[0] != TW_MTU_PROBE && in.p[0] != TW_MTU_ACK))
+        return false;
+    if (in.p[0] == TW_MTU_PROBE) {
+        if (tw_get_u16(in.p + 9) == in.n) {
+            memcpy(reply, in.p, TW_MTU_HEADER);
+            reply[0] = TW_MTU_ACK;
+            *ret_reply_n = TW_MTU_HEADER;
+        }
+        return true;
+    }
+    size_t size = tw_get_u16(in.p + 9);
+    if (m->on && memcmp(in.p + 1, m->token, 8) == 0 && size <= TW_MTU_MAX && size > m->now) {
+        m->now = size;
+        m->step = SIZES;
+        m->tries = 0;
+        m->next = now;
+    }
+    return true;
+}

@@ -1,0 +1,30 @@
+/* How large a datagram a path carries (after RFC 8899): probes of our own, a few bytes of header and
+ * padding, acknowledged by the peer. */
+#ifndef TW_PATH_MTU_H
+#define TW_PATH_MTU_H
+
+#include <thalweg/bytes.h>
+#include <thalweg/time.h>
+
+/* What a probe begins with: in the range that RFC 9443 leaves to nobody that shares our socket. */
+enum { TW_MTU_PROBE = 0xa0, TW_MTU_ACK = 0xa1, TW_MTU_HEADER = 1 + 8 + 2, TW_MTU_BASE = 1200,
+       TW_MTU_MAX = 1472 };
+
+struct tw_mtu {
+    size_t now;          /* bytes that surely arrive */
+    unsigned step;       /* which size is tried; all tried: none is */
+    unsigned tries;
+    tw_time next;        /* when something is to be sent; TW_NEVER */
+    uint8_t token[8];
+    bool on;
+};
+
+/* The path has changed: from the beginning. probing: false where large packets are no use. */
+void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t token[8]);
+/* The probe that is due: its size; 0: none. buf: TW_MTU_MAX bytes. */
+size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf);
+/* Whether these bytes are a probe or an acknowledgement. *ret_reply: TW_MTU_HEADER bytes to send back, or
+ * none. */
+bool tw_mtu_recv(struct tw_mtu *m, tw_time now, struct tw_bytes in, uint8_t *reply, size_t *ret_reply_n);
+
+#endif

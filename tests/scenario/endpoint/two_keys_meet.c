@@ -1,0 +1,337 @@
+/* Two keys meet over the rendezvous: how soon, by which way, and who is kept out. A round trip between any
+ * two parties is 40 ms. */
+#include "../../sim/endpoint_node.h"
+#include "../../sim/story.h"
+
+#define HERE ((struct sim_link){ .delay = 10 * TW_MSEC })
+#define RTT (40 * TW_MSEC)
+
+static struct {
+    struct sim *sim;
+    struct relay_node relay;
+    struct desk_node desk;
+    struct endpoint_node a, b;
+} w;
+
+static void begin(uint64_t seed)
+{
+    memset(&w, 0, sizeof(w));
+    w.sim = sim_new(seed);
+    relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), HERE, 1);
+    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), HERE, &w.relay);
+    relay_node_start(&w.relay);
+    relay_node_listen(&w.relay, 3478);
+}
+
+static void end(void)
+{
+    endpoint_node_fini(&w.a);
+    endpoint_node_fini(&w.b);
+    desk_node_fini(&w.desk);
+    relay_node_fini(&w.relay);
+    sim_free(w.sim);
+}
+
+static void run(tw_time span)
+{
+    sim_run(w.sim, sim_now(w.sim) + span, NULL);
+}
+
+/* Behind a NAT of its own, or on the open network. */
+static void put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind *kind,
+                const struct endpoint_node_config *cfg)
+{
+    struct sim_nat *nat = NULL;
+    struct tw_addr at = tw_addr_v4(198, 51, (uint8_t)(100 + who), 9, 0);
+    struct sim_link link = HERE;
+    if (kind) {
+        nat = sim_nat(w.sim, tw_addr_v4(198, 51, (uint8_t)(100 + who), 1, 0), *kind, NULL);
+        sim_nat_set_link(nat, HERE);
+        at = tw_addr_v4(192, 168, who, 5, 0);
+        link = (struct sim_link){ .delay = 0 };
+    }
+    endpoint_node_init(n, w.sim, at, nat, link, ip("203.0.114.7"), cfg);
+}
+
+static void both(const struct sim_nat_kind *ka, const struct sim_nat_kind *kb)
+{
+    put(&w.a, 1, ka, &(struct endpoint_node_config){ .key = 1 });
+    put(&w.b, 2, kb, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+}
+
+static const struct sim_nat_kind home = { .mapping = SIM_INDEPENDENT, .filtering = SIM_ADDRESS_AND_PORT },
+                                 hard = { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT,
+                                          .ports = SIM_PORTS_RANDOM };
+
+static struct node_conn *at_b(void)
+{
+    return &w.b.conns[0];
+}
+
+/* In hundredths of a round trip. */
+static unsigned trips(tw_time t)
+{
+    return (unsigned)((t * 100 + RTT / 2) / RTT);
+}
+
+static void warm_endpoints_meet_in_the_fewest_round_trips(void **state)
+{
+    (void)state;
+    begin(1);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    assert_int_equal(w.b.onlines, 1);
+    tw_time start = sim_now(w.sim);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+    while (!c->ready && sim_now(w.sim) < start + 5 * TW_SEC)
+        run(TW_MSEC / 10);
+    assert_true(c->ready);
+    endpoint_node_write(&w.a, c, tw_bytes("first", 5), false);
+    run(3 * TW_SEC);
+    assert_true(c->connected && at_b()->connected);
+    printf("early data %u, first byte %u, direct %u and %u (hundredths of a round trip)\n",
+           trips(at_b()->early_at - start), trips(at_b()->byte_at - start), trips(c->direct_at - start),
+           trips(at_b()->direct_at - start));
+    assert_memory_equal(at_b()->early, "hello", 5);
+    assert_in_range(trips(at_b()->early_at - start), 100, 105);
+    assert_in_range(trips(at_b()->byte_at - start), 300, 315);
+    assert_in_range(trips(c->direct_at - start), 200, 400);
+    assert_in_range(trips(at_b()->direct_at - start), 200, 400);
+    assert_int_equal(c->path.rung, TW_RUNG_STUN);
+    end();
+}
+
+static void a_cold_start_needs_three_more(void **state)
+{
+    (void)state;
+    begin(2);
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+    run(3 * TW_SEC);
+    tw_time start = sim_now(w.sim);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .no_server = true });
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+    while (!c->ready && sim_now(w.sim) < start + 5 * TW_SEC)
+        run(TW_MSEC / 10);
+    endpoint_node_write(&w.a, c, tw_bytes("first", 5), false);
+    run(3 * TW_SEC);
+    printf("cold: early data %u, first byte %u, direct %u\n", trips(at_b()->early_at - start),
+           trips(at_b()->byte_at - start), trips(c->direct_at - start));
+    assert_in_range(trips(at_b()->early_at - start), 300, 405); /* here without TLS, which is one more */
+    assert_in_range(trips(at_b()->byte_at - start), 400, 605);
+    assert_true(c->direct_at != 0);
+    end();
+}
+
+static void all_kinds_of_networks_meet(void **state)
+{
+    const struct sim_nat_kind blocked = { .no_udp = true };
+    const struct sim_nat_kind *kinds[] = { NULL, &home, &hard, &blocked };
+    static uint8_t data[200000];
+    (void)state;
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7 >> 4);
+    for (unsigned i = 0; i < 16; i++) {
+        begin(10 + i);
+        put(&w.a, 1, kinds[i / 4], &(struct endpoint_node_config){ .key = 1, .tcp = true });
+        put(&w.b, 2, kinds[i % 4], &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true,
+                                                                   .tcp = true });
+        w.b.echo = true;
+        run(3 * TW_SEC);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+        run(5 * TW_SEC);
+        if (!c->connected)
+            fail_msg("%u and %u did not meet: %s", i / 4, i % 4, c->why);
+        endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), true);
+        run(20 * TW_SEC);
+        printf("%u-%u: %s, %zu bytes back\n", i / 4, i % 4, tw_rung_name(c->path.rung), c->got);
+        assert_int_equal(c->got, sizeof(data));
+        assert_memory_equal(c->bytes, data, sizeof(data));
+        assert_true(c->end);
+        tw_endpoint_hangup(w.a.ep, sim_now(w.sim), c->id, 7, "that was it");
+        endpoint_node_pump(&w.a);
+        run(2 * TW_SEC);
+        assert_true(c->closed && at_b()->closed);
+        assert_int_equal(at_b()->code, 7);
+        assert_string_equal(at_b()->why, "that was it");
+        end();
+    }
+}
+
+static void who_is_not_allowed_stays_outside(void **state)
+{
+    (void)state;
+    begin(40);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1 });
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true });
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "let me in");
+    run(2 * TW_SEC);
+    assert_true(c->closed && !c->ready);
+    assert_int_equal(c->code, TW_ENDPOINT_CODE_REFUSED);
+    assert_int_equal(w.b.knocks, 1);
+    assert_int_equal(w.b.conn_n, 0);
+    assert_ok(tw_endpoint_allow(w.b.ep, &w.a.id.key));
+    c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(2 * TW_SEC);
+    assert_true(c->connected);
+    end();
+}
+
+static void nobody_home_is_said_at_once(void **state)
+{
+    (void)state;
+    begin(41);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    tw_endpoint_close(w.b.ep, sim_now(w.sim));
+    endpoint_node_pump(&w.b);
+    run(2 * TW_SEC);
+    assert_true(w.b.all_closed);
+    tw_time start = sim_now(w.sim);
+    assert_int_equal(tw_desk_stats(w.desk.desk)->mailboxes, 0);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    while (!c->closed && sim_now(w.sim) < start + 10 * TW_SEC)
+        run(TW_MSEC);
+    assert_int_equal(c->code, TW_ENDPOINT_CODE_ABSENT);
+    assert_in_range(sim_now(w.sim) - start, RTT, RTT + 5 * TW_MSEC);
+    end();
+}
+
+static void two_who_dial_each_other_get_one_connection(void **state)
+{
+    (void)state;
+    for (tw_time apart = 0; apart < 4 * RTT; apart += RTT / 4) {
+        begin(50);
+        const struct endpoint_node_config cfg = { .key = 1, .listen = true, .allow_any = true };
+        put(&w.a, 1, &home, &cfg);
+        put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+        run(3 * TW_SEC);
+        struct node_conn *a = endpoint_node_dial(&w.a, &w.b, "from a");
+        run(apart);
+        bool known = w.b.conn_n > 0;
+        struct node_conn *b = known ? NULL : endpoint_node_dial(&w.b, &w.a, "from b");
+        run(3 * TW_SEC);
+        assert_true(a->connected && !a->closed);
+        assert_true(!b || (b->connected && !b->closed));
+        assert_int_equal(w.a.conn_n, 1);
+        assert_int_equal(w.b.conn_n, 1);
+        assert_memory_equal(at_b()->early, "from a", 6);
+        if (b)
+            assert_memory_equal(a->early, "from b", 6);
+        endpoint_node_write(&w.a, a, tw_bytes("x", 1), false);
+        run(TW_SEC);
+        assert_int_equal(at_b()->got, 1);
+        end();
+    }
+}
+
+static void a_wrong_clock_costs_a_round_trip(void **state)
+{
+    (void)state;
+    begin(60);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .clock_ms = -9 * 3600 * 1000 });
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+    run(3 * TW_SEC);
+    tw_time start = sim_now(w.sim);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+    run(3 * TW_SEC);
+    assert_true(c->connected && at_b()->connected);
+    assert_in_range(trips(at_b()->early_at - start), 300, 305);
+    end();
+}
+
+/* --- a network that is not to be trusted ------------------------------------------------------------------ */
+
+static bool contains(const uint8_t *in, size_t n, const void *what, size_t len)
+{
+    for (size_t i = 0; i + len <= n; i++)
+        if (memcmp(in + i, what, len) == 0)
+            return true;
+    return false;
+}
+
+struct capture {
+    uint8_t bytes[4 << 20];
+    size_t n;
+};
+
+static void record(void *ctx, tw_time now, const struct sim_host *from, const struct tw_addr *src,
+                   const struct tw_addr *dst, struct tw_bytes data)
+{
+    struct capture *c = ctx;
+    (void)now, (void)from, (void)src, (void)dst;
+    if (c->n + data.n <= sizeof(c->bytes)) {
+        memcpy(c->bytes + c->n, data.p, data.n);
+        c->n += data.n;
+    }
+}
+
+static void no_wire_and_no_server_sees_who_they_are(void **state)
+{
+    static struct capture wire;
+    (void)state;
+    begin(70);
+    wire.n = 0;
+    sim_set_watch(w.sim, record, &wire);
+    both(&home, &hard);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "an early secret");
+    run(2 * TW_SEC);
+    endpoint_node_write(&w.a, c, tw_bytes_str("a later secret, somewhat longer"), true);
+    run(2 * TW_SEC);
+    assert_true(at_b()->end && wire.n > 10000 && w.desk.captured_n > 2000);
+    const struct {
+        const void *p;
+        size_t n;
+    } secrets[] = {
+        { w.a.id.key.b, 12 }, { w.b.id.key.b, 12 }, { w.a.id.key.b + 20, 12 }, { w.b.id.key.b + 20, 12 },
+        { "an early secret", 15 }, { "a later secret", 14 }, { "\xc0\xa8\x01\x05", 4 }, /* 192.168.1.5 */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
+        if (i < 6)
+            assert_false(contains(wire.bytes, wire.n, secrets[i].p, secrets[i].n));
+        assert_false(contains(w.desk.captured, w.desk.captured_n, secrets[i].p, secrets[i].n));
+    }
+    end();
+}
+
+static uint64_t flips;
+static bool flip(struct desk_node *n, uint8_t *p, size_t len)
+{
+    (void)n;
+    flips++;
+    if (len > 200 && flips % 3 == 0)
+        p[len / 2 + flips % 50] ^= 0x10;
+    return true;
+}
+
+static void a_tampering_rendezvous_is_refused_or_survived(void **state)
+{
+    unsigned connected = 0;
+    (void)state;
+    for (uint64_t seed = 80; seed < 110; seed++) {
+        begin(seed);
+        both(&home, &home);
+        run(3 * TW_SEC);
+        flips = seed;
+        w.desk.tamper = flip;
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+        run(10 * TW_SEC);
+        connected += c->connected;
+        assert_true(!c->connected || at_b()->connected);
+        if (at_b()->early_n)
+            assert_memory_equal(at_b()->early, "hello", 5);
+        end();
+    }
+    printf("%u of 30 connected though every third message was changed\n", connected);
+}
+
+STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
+           cmocka_unit_test(a_cold_start_needs_three_more),
+           cmocka_unit_test(all_kinds_of_networks_meet),
+           cmocka_unit_test(who_is_not_allowed_stays_outside),
+           cmocka_unit_test(nobody_home_is_said_at_once),
+           cmocka_unit_test(two_who_dial_each_other_get_one_connection),
+           cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
+           cmocka_unit_test(no_wire_and_no_server_sees_who_they_are),
+           cmocka_unit_test(a_tampering_rendezvous_is_refused_or_survived))

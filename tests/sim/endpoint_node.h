@@ -1,0 +1,77 @@
+/* Endpoints on simulated hosts, and the rendezvous server at which they meet. */
+#ifndef TW_SIM_ENDPOINT_NODE_H
+#define TW_SIM_ENDPOINT_NODE_H
+
+#include <thalweg/endpoint.h>
+
+#include "nodes.h"
+#include "rendezvous/server.h"
+#include "stream.h"
+
+enum { DESK_PORT = 80, NODE_CONNS = 8, NODE_INBOX = 1 << 20 };
+#define NODE_NOON ((uint64_t)20000 * 86400000 + 43200000) /* what clocks say when a run begins */
+
+struct desk_node {
+    struct sim *sim;
+    struct sim_host *host;
+    struct tw_desk *desk;
+    struct streams streams;
+    uint32_t next;
+    uint8_t captured[1 << 20]; /* what it saw of its users */
+    size_t captured_n;
+    bool (*tamper)(struct desk_node *n, uint8_t *p, size_t len); /* false: the bytes are dropped */
+};
+
+/* Recommends the relay (NULL: none), whose users it knows the secret of. */
+void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struct sim_link link,
+                    struct relay_node *relay);
+void desk_node_fini(struct desk_node *n);
+
+/* What an endpoint's user saw of a connection. */
+struct node_conn {
+    uint32_t id;
+    bool incoming, ready, connected, closed;
+    tw_time ready_at, connected_at, early_at, byte_at, direct_at;
+    uint64_t code;
+    char why[128];
+    struct tw_endpoint_path path;
+    unsigned paths;
+    int64_t stream;            /* the first that was opened, by either; -1: none */
+    bool end;
+    size_t got, early_n, datagrams;
+    uint8_t *bytes;            /* of the stream, NODE_INBOX at most */
+    uint8_t early[TW_ENDPOINT_EARLY_MAX];
+};
+
+struct endpoint_node {
+    struct sim *sim;
+    struct sim_host *host;
+    struct tw_endpoint *ep;
+    struct tw_ident id;
+    struct tw_ice_interface interface;
+    struct streams streams;
+    struct tw_addr desk;       /* every server's name means this */
+    struct node_conn conns[NODE_CONNS];
+    unsigned conn_n, knocks, onlines, offlines;
+    char offline_why[128];
+    bool echo, stop, all_closed;
+};
+
+struct endpoint_node_config {
+    uint8_t key;               /* which identity */
+    bool listen, allow_any, no_server, tcp, no_patch;
+    enum tw_ice_policy policy;
+    int64_t clock_ms;          /* so much is its clock ahead */
+};
+
+void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr ip, struct sim_nat *nat,
+                        struct sim_link link, struct tw_addr desk, const struct endpoint_node_config *cfg);
+void endpoint_node_fini(struct endpoint_node *n);
+void endpoint_node_pump(struct endpoint_node *n);
+/* Dials; returns what will be seen of it. */
+struct node_conn *endpoint_node_dial(struct endpoint_node *n, const struct endpoint_node *to, const char *early);
+struct node_conn *endpoint_node_conn(struct endpoint_node *n, uint32_t id);
+/* Writes to the connection's stream, which it opens if there is none; all of it must fit. */
+void endpoint_node_write(struct endpoint_node *n, struct node_conn *c, struct tw_bytes data, bool end);
+
+#endif
