@@ -1,456 +1,109 @@
 #include "rt/ice.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <thalweg/stun.h>
-
 #include "rt/os.h"
-#include "rt/sockaddr.h"
-#include "tunnel/frame.h"
 
-/* A socket of the agent's: UDP, listening, or a connection. */
-struct ice_sock {
-    struct ice_sock *next;
-    struct tw_rt_ice *owner;
-    uint32_t id;
-    enum sock_kind { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_STUN_LINK } kind;
-    bool closing;
-    int fd;                /* of SOCK_LISTEN */
-    struct tw_addr local;
-    uv_poll_t poll;        /* UDP, LISTEN */
-    struct tw_rt_udp udp;
-    struct tw_rt_link link;
-};
-
-static struct ice_sock *find(struct tw_rt_ice *r, uint32_t id)
+static void recv_one(void *machine, tw_time now, const struct tw_datagram *in)
 {
-    for (struct ice_sock *s = r->socks; s; s = s->next)
-        if (s->id == id && !s->closing)
-            return s;
-    return NULL;
+    (void)!tw_ice_recv(machine, now, in);
 }
 
-static struct ice_sock *add(struct tw_rt_ice *r, uint32_t id, enum sock_kind kind)
+static void opened(void *machine, tw_time now, uint32_t sock, int err, const struct tw_addr *local)
 {
-    struct ice_sock *s = calloc(1, sizeof(*s));
-    if (!s)
-        return NULL;
-    s->owner = r;
-    s->id = id;
-    s->kind = kind;
-    s->fd = -1;
-    s->next = r->socks;
-    r->socks = s;
-    return s;
+    tw_ice_opened(machine, now, sock, err, local);
 }
 
-static void forget(struct ice_sock *s)
+static void accepted(void *machine, tw_time now, uint32_t listener, const struct tw_addr *remote,
+                     uint32_t *ret_sock)
 {
-    struct ice_sock **at = &s->owner->socks;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
-    free(s);
+    tw_ice_accepted(machine, now, listener, remote, ret_sock);
 }
 
-/* --- closing ------------------------------------------------------------------------------------- */
-
-static void on_poll_closed(uv_handle_t *h)
+static void disconnected(void *machine, tw_time now, uint32_t sock)
 {
-    struct ice_sock *s = h->data;
-    if (s->kind == SOCK_UDP)
-        tw_rt_udp_close(&s->udp);
-    else
-        close(s->fd);
-    forget(s);
+    tw_ice_disconnected(machine, now, sock);
 }
 
-static void on_link_closed(struct tw_rt_link *l)
+static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside)
 {
-    forget(l->user);
+    tw_ice_mapped(machine, now, sock, outside);
 }
 
-static void close_sock(struct ice_sock *s)
+static int interfaces(void *machine, tw_time now, const struct tw_ice_interface *list, size_t n)
 {
-    if (s->closing)
-        return;
-    s->closing = true;
-    if (s->kind >= SOCK_LINK) {
-        tw_rt_link_close(&s->link, on_link_closed);
-        return;
-    }
-    if (s->kind == SOCK_UDP)
-        tw_rt_tx_flush(s->owner->tx);
-    uv_close((uv_handle_t *)&s->poll, on_poll_closed);
+    return tw_ice_interfaces(machine, now, list, n);
 }
 
-/* --- UDP ----------------------------------------------------------------------------------------- */
-
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void nat64(void *machine, tw_time now, const struct tw_range *prefix)
 {
-    struct ice_sock *s = poll->data;
-    struct tw_rt_ice *r = s->owner;
-    struct tw_datagram d;
-    struct tw_rt_icmp ignored;
-    (void)status, (void)events;
-    while (tw_rt_udp_error(&s->udp, &ignored)) {
-    }
-    unsigned n = tw_rt_rx_read(&r->rx, &s->udp);
-    for (unsigned i = 0; i < n && !r->over; i++) {
-        tw_rt_rx_get(&r->rx, i, &d);
-        (void)!tw_ice_recv(r->ice, tw_rt_now(), &d);
-        tw_rt_ice_pump(r);
-    }
-    tw_rt_rx_reset(&r->rx);
+    tw_ice_nat64(machine, now, prefix);
 }
 
-static int open_udp(struct tw_rt_ice *r, const struct tw_ice_event *ev, struct tw_addr *ret_local)
+static void tick(void *machine, tw_time now)
 {
-    struct ice_sock *s = add(r, ev->sock, SOCK_UDP);
-    if (!s)
-        return TW_ENOMEM;
-    int err = tw_rt_udp_open(&s->udp, &ev->local, TW_RT_GRO);
-    if (err) {
-        forget(s);
-        return err;
-    }
-    s->udp.id = ev->sock;
-    s->udp.burst = s->udp.min_burst = TW_RT_RX_MAX;
-    s->local = *ret_local = s->udp.local;
-    uv_poll_init(r->loop, &s->poll, s->udp.fd);
-    s->poll.data = s;
-    uv_poll_start(&s->poll, UV_READABLE, on_readable);
-    return 0;
+    tw_ice_tick(machine, now);
 }
 
-/* --- connections --------------------------------------------------------------------------------- */
-
-static struct tw_addr local_of(int fd)
+static bool poll_tx(void *machine, struct tw_datagram *ret_out)
 {
-    struct sockaddr_storage ss = { 0 };
-    socklen_t n = sizeof(ss);
-    getsockname(fd, (struct sockaddr *)&ss, &n);
-    return tw_rt_addr(&ss);
+    return tw_ice_poll_tx(machine, ret_out);
 }
 
-static void on_link_open(struct tw_rt_link *l)
+static tw_time deadline(const void *machine)
 {
-    struct ice_sock *s = l->user;
-    s->local = local_of(l->conn.fd);
-    tw_ice_opened(s->owner->ice, tw_rt_now(), s->id, 0, &s->local);
-    tw_rt_ice_pump(s->owner);
+    return tw_ice_deadline(machine);
 }
 
-static void deliver(struct ice_sock *s, struct tw_bytes payload)
+static bool next_event(struct tw_rt_sockets *s)
 {
-    struct tw_datagram d = { .sock = s->id, .src = s->link.cfg.server, .dst = s->local,
-                             .iov = &payload, .iov_n = 1 };
-    (void)!tw_ice_recv(s->owner->ice, tw_rt_now(), &d);
-    tw_rt_ice_pump(s->owner);
-}
-
-static size_t on_link_data(struct tw_rt_link *l, struct tw_bytes in)
-{
-    struct ice_sock *s = l->user;
-    struct tw_rt_ice *r = s->owner;
-    struct tw_bytes payload;
-    size_t used = 0, n;
-    if (s->kind == SOCK_STUN_LINK) {
-        if (l->cfg.transport == TW_TRANSPORT_DTLS)
-            used = in.n; /* a datagram */
-        while (used < in.n && !tw_stun_frame(in.p + used, in.n - used, &n) && n)
-            used += n;
-        if (used && !r->over)
-            deliver(s, tw_bytes(in.p, used));
-        return used;
-    }
-    while (!r->over && !s->closing &&
-           tw_frame_next(tw_bytes(in.p + used, in.n - used), &payload, &n)) {
-        used += n;
-        deliver(s, payload);
-    }
-    return used;
-}
-
-static void on_link_over(struct tw_rt_link *l, const char *why)
-{
-    struct ice_sock *s = l->user;
-    struct tw_rt_ice *r = s->owner;
-    (void)why;
-    if (r->over || s->closing)
-        return;
-    uint32_t id = s->id;
-    tw_ice_opened(r->ice, tw_rt_now(), id, TW_ESYS, NULL); /* counts only while it is opening */
-    tw_ice_disconnected(r->ice, tw_rt_now(), id);
-    tw_rt_ice_pump(r);
-    s = find(r, id);
-    if (s)
-        close_sock(s);
-}
-
-static const struct tw_rt_link_events link_events = { on_link_open, on_link_data, on_link_over };
-
-static int open_link(struct tw_rt_ice *r, const struct tw_ice_event *ev)
-{
-    bool turn = ev->socket == TW_ICE_SOCK_TURN;
-    struct tw_rt_link_config how = { .transport = TW_TRANSPORT_TCP, .server = ev->remote };
-    struct ice_sock *s = add(r, ev->sock, ev->socket == TW_ICE_SOCK_CONNECT ? SOCK_LINK : SOCK_STUN_LINK);
-    if (!s)
-        return TW_ENOMEM;
-    if (turn) {
-        how.transport = r->cfg.ice.servers[ev->server].transport;
-        how.tls = r->cfg.tls[ev->server];
-        how.host = r->cfg.host[ev->server];
-    } else {
-        how.local = ev->local;
-    }
-    int err = tw_rt_link_open(&s->link, r->loop, &how, &link_events, s);
-    if (err)
-        forget(s);
-    return err;
-}
-
-static void on_accept(uv_poll_t *poll, int status, int events)
-{
-    struct ice_sock *l = poll->data;
-    struct tw_rt_ice *r = l->owner;
-    struct sockaddr_storage ss = { 0 };
-    socklen_t n = sizeof(ss);
-    uint32_t id = 0;
-    (void)status, (void)events;
-    int fd = accept4(l->fd, (struct sockaddr *)&ss, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
-    struct tw_addr remote = tw_rt_addr(&ss);
-    tw_ice_accepted(r->ice, tw_rt_now(), l->id, &remote, &id);
-    struct ice_sock *s = id ? add(r, id, SOCK_LINK) : NULL;
-    if (!s || tw_rt_link_adopt(&s->link, r->loop, fd, &remote, &link_events, s)) {
-        if (s)
-            forget(s);
-        if (id)
-            tw_ice_disconnected(r->ice, tw_rt_now(), id);
-        close(fd);
-    } else {
-        s->local = local_of(fd);
-    }
-    tw_rt_ice_pump(r);
-}
-
-static int open_listener(struct tw_rt_ice *r, const struct tw_ice_event *ev,
-                         struct tw_addr *ret_local)
-{
-    struct sockaddr_storage ss;
-    socklen_t n = tw_rt_sockaddr(&ev->local, &ss);
-    struct ice_sock *s = add(r, ev->sock, SOCK_LISTEN);
-    if (!s)
-        return TW_ENOMEM;
-    s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int one = 1;
-    if (s->fd >= 0) /* connections from that port, too */
-        setsockopt(s->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, n) || listen(s->fd, 16)) {
-        if (s->fd >= 0)
-            close(s->fd);
-        forget(s);
-        return TW_ESYS;
-    }
-    s->local = *ret_local = local_of(s->fd);
-    uv_poll_init(r->loop, &s->poll, s->fd);
-    s->poll.data = s;
-    uv_poll_start(&s->poll, UV_READABLE, on_accept);
-    return 0;
-}
-
-/* --- the agent ----------------------------------------------------------------------------------- */
-
-static void open_sock(struct tw_rt_ice *r, const struct tw_ice_event *ev)
-{
-    struct tw_addr local;
-    int err;
-    switch (ev->socket) {
-    case TW_ICE_SOCK_UDP:
-        err = open_udp(r, ev, &local);
-        break;
-    case TW_ICE_SOCK_LISTEN:
-        err = open_listener(r, ev, &local);
-        break;
-    default:
-        err = open_link(r, ev);
-        if (!err)
-            return; /* on_link_open or on_link_over tells */
-        break;
-    }
-    tw_ice_opened(r->ice, tw_rt_now(), ev->sock, err, err ? NULL : &local);
-}
-
-static void on_mapped(void *user, uint32_t sock, const struct tw_addr *outside)
-{
-    struct tw_rt_ice *r = user;
-    tw_ice_mapped(r->ice, tw_rt_now(), sock, outside);
-    tw_rt_ice_pump(r);
-}
-
-static void map_sock(struct tw_rt_ice *r, const struct tw_ice_event *ev)
-{
-    if (!r->upnp && tw_rt_upnp_new(r->loop, on_mapped, r, &r->upnp))
-        return; /* then without */
-    tw_rt_upnp_want(r->upnp, ev->sock, ev->socket == TW_ICE_SOCK_LISTEN, &ev->local);
-}
-
-static void close_by_id(struct tw_rt_ice *r, uint32_t id)
-{
-    struct ice_sock *s = find(r, id);
-    if (s)
-        close_sock(s);
-    if (r->upnp)
-        tw_rt_upnp_drop(r->upnp, id);
-}
-
-static void send_over(struct ice_sock *s, const struct tw_datagram *d)
-{
-    struct tw_bytes iov[9];
-    uint8_t header[TW_FRAME_HEADER];
-    size_t n = 0;
-    if (s->kind == SOCK_STUN_LINK) {
-        (void)!tw_rt_link_send(&s->link, d->iov, d->iov_n); /* full: lost, as on a network */
-        return;
-    }
-    for (size_t i = 0; i < d->iov_n && i < 8; i++) {
-        iov[i + 1] = d->iov[i];
-        n += d->iov[i].n;
-    }
-    tw_frame_header(n, header);
-    iov[0] = tw_bytes(header, sizeof(header));
-    (void)!tw_rt_link_send(&s->link, iov, d->iov_n + 1);
-}
-
-static void send_all(struct tw_rt_ice *r)
-{
-    struct tw_datagram d;
-    while (tw_ice_poll_tx(r->ice, &d)) {
-        struct ice_sock *s = find(r, d.sock);
-        if (s && s->kind == SOCK_UDP)
-            tw_rt_tx_add(r->tx, &s->udp, &d);
-        else if (s && s->kind >= SOCK_LINK)
-            send_over(s, &d);
-    }
-}
-
-static void on_timer(uv_timer_t *t)
-{
-    struct tw_rt_ice *r = t->data;
-    tw_ice_tick(r->ice, tw_rt_now());
-    tw_rt_ice_pump(r);
-}
-
-static void arm(struct tw_rt_ice *r)
-{
-    tw_time at = tw_ice_deadline(r->ice), now = tw_rt_now();
-    if (at == TW_NEVER) {
-        uv_timer_stop(&r->timer);
-        return;
-    }
-    uv_update_time(r->loop);
-    uv_timer_start(&r->timer, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC),
-                   0);
-}
-
-void tw_rt_ice_pump(struct tw_rt_ice *r)
-{
+    struct tw_rt_ice *r = s->user;
     struct tw_ice_event ev;
-    if (r->draining || r->over) { /* called from on_event: the loop below goes on */
-        return;
-    }
-    r->draining = true;
-    send_all(r);
-    while (!r->over && tw_ice_poll_event(r->ice, &ev)) {
-        if (ev.type == TW_ICE_OPEN) {
-            open_sock(r, &ev);
-        } else if (ev.type == TW_ICE_CLOSE) {
-            close_by_id(r, ev.sock);
-        } else if (ev.type == TW_ICE_MAP) {
-            map_sock(r, &ev);
-        } else {
-            r->cfg.on_event(r, &ev);
-        }
-        if (!r->over)
-            send_all(r);
-    }
-    r->draining = false;
-    if (r->over)
-        return;
-    tw_rt_tx_flush(r->tx);
-    arm(r);
+    if (!tw_ice_poll_event(r->ice, &ev))
+        return false;
+    if (!tw_rt_sockets_event(s, &ev))
+        r->cfg.on_event(r, &ev);
+    return true;
 }
 
-static void on_nat64(void *user, const struct tw_range *prefix)
+static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct tw_rt_link_config *how)
 {
-    struct tw_rt_ice *r = user;
-    tw_ice_nat64(r->ice, tw_rt_now(), prefix);
-    tw_rt_ice_pump(r);
+    const struct tw_rt_ice *r = s->user;
+    how->transport = r->cfg.ice.servers[ev->server].transport;
+    how->tls = r->cfg.tls[ev->server];
+    how->host = r->cfg.host[ev->server];
 }
 
-static void tell_interfaces(void *user)
-{
-    struct tw_rt_ice *r = user;
-    struct tw_ice_interface list[TW_ICE_INTERFACES_MAX];
-    unsigned n = tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX);
-    (void)!tw_ice_interfaces(r->ice, tw_rt_now(), list, n);
-    tw_rt_ice_pump(r);
-    tw_rt_nat64_look(&r->nat64, list, n);
-}
+static const struct tw_rt_sockets_ops ops = {
+    .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected,
+    .mapped = mapped, .interfaces = interfaces, .nat64 = nat64, .tick = tick, .poll_tx = poll_tx,
+    .deadline = deadline, .next_event = next_event, .turn = turn,
+};
 
 int tw_rt_ice_init(struct tw_rt_ice *r, uv_loop_t *loop, const struct tw_rt_ice_config *cfg)
 {
     struct tw_env env = { .rng = tw_rt_rng() };
-    *r = (struct tw_rt_ice){ .cfg = *cfg, .loop = loop };
-    int err = tw_rt_rx_init(&r->rx);
+    r->cfg = *cfg;
+    int err = tw_ice_new(&cfg->ice, &env, &r->ice);
     if (err)
         return err;
-    r->tx = malloc(sizeof(*r->tx));
-    err = r->tx ? tw_ice_new(&cfg->ice, &env, &r->ice) : TW_ENOMEM;
-    if (err) {
-        free(r->tx);
-        tw_rt_rx_fini(&r->rx);
-        return err;
-    }
-    tw_rt_tx_init(r->tx, &r->rx);
-    uv_timer_init(loop, &r->timer);
-    r->timer.data = r;
-    return 0;
+    err = tw_rt_sockets_init(&r->sockets, loop, &ops, r->ice, r);
+    if (err)
+        tw_ice_free(r->ice);
+    return err;
 }
 
 void tw_rt_ice_start(struct tw_rt_ice *r)
 {
-    tw_rt_nat64_init(&r->nat64, r->loop, on_nat64, r);
-    r->watching = tw_rt_watch_init(&r->watch, r->loop, tell_interfaces, r) == 0;
-    tell_interfaces(r);
+    tw_rt_sockets_start(&r->sockets);
 }
 
-static void on_timer_closed(uv_handle_t *h)
+void tw_rt_ice_pump(struct tw_rt_ice *r)
 {
-    struct tw_rt_ice *r = h->data;
-    tw_rt_rx_fini(&r->rx);
-    free(r->tx);
+    tw_rt_sockets_pump(&r->sockets);
 }
 
 void tw_rt_ice_fini(struct tw_rt_ice *r)
 {
-    tw_rt_tx_flush(r->tx);
-    r->over = true;
-    for (struct ice_sock *s = r->socks, *next; s; s = next) {
-        next = s->next;
-        close_sock(s);
-    }
-    if (r->watching)
-        tw_rt_watch_fini(&r->watch);
-    tw_rt_nat64_fini(&r->nat64);
-    tw_rt_upnp_free(r->upnp);
-    uv_close((uv_handle_t *)&r->timer, on_timer_closed);
+    tw_rt_sockets_fini(&r->sockets);
     tw_ice_free(r->ice);
     r->ice = NULL;
 }

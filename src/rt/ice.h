@@ -1,17 +1,8 @@
-/* Runs one ICE agent on a libuv loop: its sockets, connections and timer, and this machine's
- * addresses. */
+/* Runs one ICE agent on a libuv loop. */
 #ifndef TW_RT_ICE_H
 #define TW_RT_ICE_H
 
-#include <uv.h>
-
-#include <thalweg/ice.h>
-
-#include "rt/interfaces.h"
-#include "rt/link.h"
-#include "rt/nat64.h"
-#include "rt/upnp.h"
-#include "rt/udp.h"
+#include "rt/sockets.h"
 
 struct tw_rt_ice;
 
@@ -25,20 +16,10 @@ struct tw_rt_ice_config {
     void *user;
 };
 
-struct ice_sock;
-
 struct tw_rt_ice {
     struct tw_rt_ice_config cfg;
-    uv_loop_t *loop;
     struct tw_ice *ice;
-    struct ice_sock *socks;
-    struct tw_rt_rx rx;
-    struct tw_rt_tx *tx;
-    uv_timer_t timer;
-    struct tw_rt_watch watch;
-    struct tw_rt_nat64 nat64;
-    struct tw_rt_upnp *upnp; /* NULL: was never needed */
-    bool watching, draining, over;
+    struct tw_rt_sockets sockets;
 };
 
 /* Makes the agent. Gathering begins with tw_rt_ice_start(). TW_ENOMEM, TW_EINVAL, TW_ESYS. */
