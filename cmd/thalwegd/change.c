@@ -31,8 +31,10 @@ bool change_configure(struct options *o)
         ok = false;
     }
     struct config *old = ok ? d.config : next;
-    if (ok)
+    if (ok) {
         d.config = next;
+        rendezvous_reload();
+    }
     config_free(old);
     free(old);
     return ok;

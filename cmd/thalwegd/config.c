@@ -237,6 +237,25 @@ static bool make_up_user(struct config *c, const struct config *before)
     return !tw_relay_users_add(c->users, CONFIG_MADE_UP_USER, c->made_up);
 }
 
+bool config_wants_rendezvous(const struct options *o)
+{
+    return o->rendezvous || o->rendezvous_open || o->rendezvous_plain || o->rendezvous_tokens.n;
+}
+
+/* Its users get names that it signs itself. */
+static bool make_up_secret(struct config *c, const struct config *before)
+{
+    uint8_t random[20];
+    if (before && before->rendezvous_secret[0]) {
+        memcpy(c->rendezvous_secret, before->rendezvous_secret, sizeof(c->rendezvous_secret));
+    } else {
+        randombytes_buf(random, sizeof(random));
+        sodium_bin2base64(c->rendezvous_secret, sizeof(c->rendezvous_secret), random, sizeof(random),
+                          sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    }
+    return !tw_relay_users_add_secret(c->users, c->rendezvous_secret);
+}
+
 static bool load_db(struct config *c, struct db *db)
 {
     const char *why;
@@ -260,7 +279,8 @@ static bool make_users(struct config *c, const struct options *o, struct db *db,
                        const struct config *before)
 {
     c->realm = o->realm ? o->realm : "thalweg";
-    bool some = o->users.n || o->secrets.n || db || !o->any;
+    bool rendezvous = config_wants_rendezvous(o) && !o->no_auth && !o->stun_only;
+    bool some = o->users.n || o->secrets.n || db || !o->any || rendezvous;
     if (!some && (o->stun_only || o->no_auth))
         return true;
     if (!some && o->use_auth_secret)
@@ -281,6 +301,8 @@ static bool make_users(struct config *c, const struct options *o, struct db *db,
     for (unsigned i = 0; i < o->secrets.n; i++)
         if (tw_relay_users_add_secret(c->users, o->secrets.v[i]))
             return complain("--static-auth-secret: at most eight secrets");
+    if (rendezvous && !make_up_secret(c, before))
+        return complain("--static-auth-secret: at most seven, as the rendezvous needs one");
     if (o->separator)
         tw_relay_users_set_separator(c->users, o->separator[0]);
     c->relay.users = c->users;

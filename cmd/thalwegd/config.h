@@ -18,6 +18,7 @@ struct config {
     unsigned workers;
     int64_t ban_expiry;    /* when a ban ends next, 0: none does */
     char made_up[33];      /* the password of the user that was made up, or "" */
+    char rendezvous_secret[33]; /* of the credentials that the rendezvous gives out, or "" */
     struct {
         unsigned users, secrets;
     } from_db;
@@ -30,6 +31,7 @@ struct config {
  * things are kept, or NULL. */
 bool config_make(struct config *c, const struct options *o, struct db *db,
                  options_opener *open_file, const struct config *before);
+bool config_wants_rendezvous(const struct options *o);
 void config_free(struct config *c);
 
 /* Listening and relay addresses that nobody named are those of the start, whatever this machine has by

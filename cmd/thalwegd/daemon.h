@@ -45,6 +45,12 @@ void end_drain(void);
 void successor_start(void);
 void successor_watch_elder(void); /* and tells it that we work */
 
+/* rendezvous.c: what thalweg's users are dialled at. False after a complaint. */
+bool rendezvous_start(void);
+void rendezvous_reload(void); /* the certificate; the rest takes a restart */
+void rendezvous_drain(void);
+void rendezvous_stop(void);
+
 /* say.c: to the operator. */
 void say_line(const char *line);
 void say_where(void);

@@ -28,6 +28,7 @@ void end_drain(void)
     log_line(TW_INFO, "no new allocations; waiting up to %lu s for %u to end",
              d.options->drain_timeout, st.allocations);
     (void)!change_configure(d.options);
+    rendezvous_drain();
     uv_timer_init(d.loop, &d.drain);
     uv_timer_start(&d.drain, on_drain, 0, DRAIN_TICK_MS);
 }

@@ -18,8 +18,8 @@
 static const char usage[] =
     "usage: thalwegd [options]\n"
     "\n"
-    "A STUN and TURN server. Options have coturn's names where they mean the same,\n"
-    "and a turnserver.conf works (-c FILE). Without any option it makes up a user and\n"
+    "A STUN and TURN server, and a rendezvous for thalweg(1). Options have coturn's\n"
+    "names where they mean the same, and a turnserver.conf works (-c FILE). Without any option it makes up a user and\n"
     "a certificate and says what clients need.\n"
     "Example: thalwegd -L 192.0.2.7 -u alice:secret -r example.org\n\n";
 
@@ -143,6 +143,7 @@ static void run(void)
     snprintf(ready, sizeof(ready), "READY=1\nMAINPID=%ld", (long)getpid());
     systemd_notify(ready);
     uv_run(d.loop, UV_RUN_DEFAULT);
+    rendezvous_stop();
     uv_walk(d.loop, close_handle, NULL);
     uv_run(d.loop, UV_RUN_DEFAULT);
     uv_loop_close(d.loop);
@@ -180,9 +181,11 @@ static int serve(void)
         ok = false;
     }
     d.loop = uv_default_loop();
-    ok = ok && give_up_rights(o);
+    ok = ok && rendezvous_start() && give_up_rights(o);
     if (ok)
         run();
+    else
+        rendezvous_stop();
     say_stats();
     metrics_stop();
     tw_rt_server_stop(d.server);

@@ -205,6 +205,30 @@ static const struct option table[] = {
       "Do not give up system calls (seccomp) that a relay does not need." },
     { 0, "drain-timeout", NUMBER, AT(drain_timeout), 0, 86400, "SECONDS",
       "How long SIGTERM waits for allocations to end. Default: 60; 0: it does not wait." },
+    { 0, "rendezvous", FLAG, AT(rendezvous), 0, 0, NULL,
+      "Be a rendezvous, at which programs are dialled by their public key (thalweg listen, thalweg "
+      "connect), and recommend this server's STUN and TURN to them. Who wants to be dialled needs a token; one is "
+      "made up unless the next options say otherwise." },
+    { 0, "rendezvous-token", LIST, AT(rendezvous_tokens), 0, 0, "TOKEN",
+      "Whoever has it may be dialled here and gets credentials of the relay; may be given again. Implies "
+      "--rendezvous, as do all of these options that follow." },
+    { 0, "rendezvous-open", FLAG, AT(rendezvous_open), 0, 0, NULL,
+      "Let anybody be dialled here, and relay, without a token." },
+    { 0, "rendezvous-port", NUMBER, AT(rendezvous_port), 0, 65535, "PORT",
+      "The port of the rendezvous with TLS; 0 lets the system choose one. Default: 443." },
+    { 0, "no-rendezvous-tls", FLAG, AT(no_rendezvous_tls), 0, 0, NULL,
+      "Do not offer it with TLS." },
+    { 0, "rendezvous-plain", FLAG, AT(rendezvous_plain), 0, 0, NULL,
+      "Offer it without TLS, too (ws://). What is said there is sealed all the same." },
+    { 0, "rendezvous-plain-port", NUMBER, AT(rendezvous_plain_port), 0, 65535, "PORT",
+      "The port of that; 0 lets the system choose one. Default: 80." },
+    { 0, "rendezvous-clients", NUMBER, AT(rendezvous_clients), 1, 10000000, "N",
+      "Connections to it at a time. Default: 100000." },
+    { 0, "rendezvous-per-source", NUMBER, AT(rendezvous_per_source), 1, 10000000, "N",
+      "Connections to it from one address, or from one /64 of IPv6. Default: 256." },
+    { 0, "rendezvous-rate", NUMBER, AT(rendezvous_rate), 1, 1000000000, "BYTES",
+      "Bytes a second that may pass by way of it, each way of each call, until the two have found a better "
+      "way. Default: 65536." },
     { 0, "prometheus", FLAG, AT(prometheus), 0, 0, NULL,
       "Serve metrics at http://ADDRESS:PORT/metrics." },
     { 0, "prometheus-port", NUMBER, AT(prometheus_port), 0, 65535, "PORT",
@@ -449,7 +473,8 @@ static bool read_file(struct options *o, struct place *at, options_opener *open_
 bool options_read(struct options *o, int argc, char **argv, options_opener *open_file)
 {
     struct place at = { 0 };
-    *o = (struct options){ .listening_port = 3478, .tls_port = 5349, .drain_timeout = 60 };
+    *o = (struct options){ .listening_port = 3478, .tls_port = 5349, .drain_timeout = 60,
+                            .rendezvous_port = 443, .rendezvous_plain_port = 80 };
     for (int i = 1, used = 1; i < argc; i += used) {
         char *next = i + 1 < argc ? argv[i + 1] : NULL;
         bool ok;

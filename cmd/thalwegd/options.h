@@ -14,7 +14,8 @@ struct option_list {
 };
 
 struct options {
-    struct option_list listening_ip, relay_ip, external_ip, users, allowed, denied, nat64, secrets;
+    struct option_list listening_ip, relay_ip, external_ip, users, allowed, denied, nat64, secrets,
+        rendezvous_tokens;
     char *config_file, *realm, *pidfile, *log_file, *alternate_server, *cert, *pkey, *pkey_pwd,
         *cipher_list, *separator, *database, *proc_user, *proc_group, *prometheus_address,
         *log_format;
@@ -22,10 +23,11 @@ struct options {
         max_port;
     unsigned long user_quota, total_quota, max_bps, bps_capacity, max_lifetime, channel_lifetime,
         permission_lifetime, stale_nonce, answer_rate, answer_burst, answer_total, connections,
-        handshakes, half_open, prometheus_port, drain_timeout, log_rate;
+        handshakes, half_open, prometheus_port, drain_timeout, log_rate,
+        rendezvous_port, rendezvous_plain_port, rendezvous_clients, rendezvous_per_source, rendezvous_rate;
     bool lt_cred_mech, use_auth_secret, no_auth, allow_loopback, verbose, stun_only, no_gro,
         no_software, no_udp, no_tcp, no_tls, no_dtls, no_udp_relay, no_tcp_relay, mobility,
-        no_rfc5780, prometheus, no_sandbox;
+        no_rfc5780, prometheus, no_sandbox, rendezvous, rendezvous_open, rendezvous_plain, no_rendezvous_tls;
     bool accepted; /* where options go that say what we do anyway */
     bool help, version;
     bool any;      /* something was given at all */

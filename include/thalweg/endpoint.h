@@ -26,23 +26,6 @@ TW_C_BEGIN
 #define TW_ENDPOINT_CODE_ABSENT 3    /* nobody with that key is at the server */
 #define TW_ENDPOINT_CODE_SERVER 4    /* no server could be reached */
 
-/* Copied by tw_endpoint_new, strings and all. */
-struct tw_endpoint_config {
-    const uint8_t *seed;         /* TW_SEED_SIZE bytes: the identity */
-    bool listen;                 /* be there to be dialled */
-    bool allow_any;              /* by anybody; otherwise by whom tw_endpoint_allow() names */
-    struct tw_rdv_addr servers[TW_ENDPOINT_SERVERS_MAX]; /* ours */
-    const char *tokens[TW_ENDPOINT_SERVERS_MAX];          /* to use them with; NULL: none */
-    size_t server_n;
-    struct tw_ice_config ice;    /* servers: used besides those that the rendezvous recommends; mux, tape, streams,
-                                    components, controlling and own_peer are not looked at */
-    bool no_patch;               /* nothing but handshakes by way of the rendezvous server */
-    bool no_aes;                 /* the CPU has no AES */
-    uint32_t max_conns;          /* 0: 1024; at most 4095 */
-    void (*keylog)(void *ctx, const char *line); /* TLS secrets, to decrypt captures with; NULL: never */
-    void *keylog_ctx;
-};
-
 /* What kind of way data goes: the rungs. */
 #define TW_RUNGS(X)                                                                               \
     X(NONE, "none", "no way yet")                                                                  \
@@ -57,6 +40,24 @@ enum tw_rung {
 #undef TW_RUNG_ENUM
 };
 TW_API const char *tw_rung_name(enum tw_rung rung);
+
+/* Copied by tw_endpoint_new, strings and all. */
+struct tw_endpoint_config {
+    const uint8_t *seed;         /* TW_SEED_SIZE bytes: the identity */
+    bool listen;                 /* be there to be dialled */
+    bool allow_any;              /* by anybody; otherwise by whom tw_endpoint_allow() names */
+    struct tw_rdv_addr servers[TW_ENDPOINT_SERVERS_MAX]; /* ours */
+    const char *tokens[TW_ENDPOINT_SERVERS_MAX];          /* to use them with; NULL: none */
+    size_t server_n;
+    struct tw_ice_config ice;    /* servers: used besides those that the rendezvous recommends; mux, tape, streams,
+                                    components, controlling and own_peer are not looked at */
+    unsigned rungs;              /* bits, 1 << TW_RUNG_UDP and so on: only these; 0: all. The handshake goes by way
+                                    of the rendezvous in any case */
+    bool no_aes;                 /* the CPU has no AES */
+    uint32_t max_conns;          /* 0: 1024; at most 4095 */
+    void (*keylog)(void *ctx, const char *line); /* TLS secrets, to decrypt captures with; NULL: never */
+    void *keylog_ctx;
+};
 
 enum tw_endpoint_event_type {
     /* For who runs the sockets. */

@@ -11,10 +11,13 @@
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
-static size_t add_servers(const struct link *l, struct tw_ice_server *out, size_t n)
+/* Of those that are of use on the rungs that are allowed. */
+static size_t add_servers(const struct tw_endpoint *e, const struct tw_ice_server *list, size_t list_n,
+                          struct tw_ice_server *out, size_t n)
 {
-    for (size_t k = 0; k < l->server_n && n < TW_ICE_SERVERS_MAX; k++)
-        out[n++] = l->servers[k];
+    for (size_t k = 0; k < list_n && n < TW_ICE_SERVERS_MAX; k++)
+        if (ep_has_rung(e, list[k].turn ? TW_RUNG_RELAY : TW_RUNG_STUN))
+            out[n++] = list[k];
     return n;
 }
 
@@ -23,12 +26,11 @@ static size_t add_servers(const struct link *l, struct tw_ice_server *out, size_
 static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
 {
     const struct tw_endpoint *e = c->e;
-    size_t n = e->server_n;
-    memcpy(out, e->servers, n * sizeof(*out));
+    size_t n = add_servers(e, e->servers, e->server_n, out, 0);
     for (size_t i = 0; i < LINKS_MAX; i++)
         if (e->links[i].used && e->links[i].own)
-            n = add_servers(&e->links[i], out, n);
-    return n == 0 && c->link ? add_servers(c->link, out, n) : n;
+            n = add_servers(e, e->links[i].servers, e->links[i].server_n, out, n);
+    return n == 0 && c->link ? add_servers(e, c->link->servers, c->link->server_n, out, n) : n;
 }
 
 static int new_agent(struct conn *c)
@@ -39,6 +41,11 @@ static int new_agent(struct conn *c)
     cfg.servers = servers;
     cfg.server_n = c->server_n = gather_servers(c, servers);
     cfg.own_peer = true;
+    cfg.no_udp = cfg.no_udp || !(ep_has_rung(e, TW_RUNG_UDP) || ep_has_rung(e, TW_RUNG_STUN) ||
+                                 ep_has_rung(e, TW_RUNG_RELAY));
+    cfg.tcp = cfg.tcp && ep_has_rung(e, TW_RUNG_TCP);
+    if (!ep_has_rung(e, TW_RUNG_UDP) && !ep_has_rung(e, TW_RUNG_STUN) && !ep_has_rung(e, TW_RUNG_TCP))
+        cfg.policy = TW_ICE_RELAY_ONLY;
     cfg.lite = cfg.foreign = cfg.controlling = false;
     cfg.streams = cfg.components = 1;
     cfg.mux = NULL;

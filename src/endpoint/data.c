@@ -58,7 +58,7 @@ void ep_conn_choose(struct conn *c)
     uint8_t token[8];
     if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p)) {
         now = (struct tw_endpoint_path){ rung_of(&p), p.local, p.remote, p.rtt };
-    } else if (c->has_call && (!e->cfg.no_patch || !c->connected)) {
+    } else if (c->has_call && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
         now.rung = TW_RUNG_PATCHED;
     }
     c->path = now;

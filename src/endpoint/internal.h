@@ -133,6 +133,11 @@ struct tw_endpoint {
     bool closing, closed_told;
 };
 
+static inline bool ep_has_rung(const struct tw_endpoint *e, enum tw_rung rung)
+{
+    return !e->cfg.rungs || e->cfg.rungs & 1U << rung;
+}
+
 /* --- endpoint.c --- */
 struct tw_endpoint_event *ep_push(struct tw_endpoint *e, enum tw_endpoint_event_type type);
 uint64_t ep_unix_ms(const struct tw_endpoint *e);

@@ -61,11 +61,20 @@ static const char *why_untrusted(const struct tw_rt_link *l)
     return text;
 }
 
+/* The certificate's key must be the one that was named. */
+static bool is_pinned(const struct tw_rt_link *l)
+{
+    uint8_t pin[32];
+    return !l->cfg.pin || (tw_rt_tls_peer_pin(l->conn.tls, pin) && memcmp(pin, l->pin, TW_RT_PIN) == 0);
+}
+
 static void shake_hands(struct tw_rt_link *l)
 {
     int step = conn_handshake(&l->conn);
     if (step < 0)
         over(l, why_untrusted(l));
+    else if (step > 0 && !is_pinned(l))
+        over(l, "the server has another certificate than the pin after # says");
     else if (step > 0)
         opened(l);
 }
@@ -130,15 +139,19 @@ static void on_ready(uv_poll_t *p, int status, int events)
     watch(l);
 }
 
-static int start_tls(struct tw_rt_link *l)
+static int start_tls(struct tw_rt_link *l, unsigned side)
 {
-    unsigned flags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | (is_datagram(l) ? GNUTLS_DATAGRAM : 0u);
+    unsigned flags = side | GNUTLS_NONBLOCK | (is_datagram(l) ? GNUTLS_DATAGRAM : 0u);
     int err = tw_rt_tls_session(l->cfg.tls, flags, &l->conn.tls);
     struct tw_addr ip;
     if (err)
         return err;
+    if (l->cfg.alpn) {
+        gnutls_datum_t alpn = { (uint8_t *)(uintptr_t)l->cfg.alpn, (unsigned)strlen(l->cfg.alpn) };
+        gnutls_alpn_set_protocols(l->conn.tls, &alpn, 1, 0);
+    }
     gnutls_transport_set_int(l->conn.tls, l->conn.fd);
-    if (l->host[0])
+    if (l->host[0] && !l->cfg.pin)
         gnutls_session_set_verify_cert(l->conn.tls, l->host, 0);
     if (l->host[0] && tw_addr_parse(l->host, 0, &ip)) /* RFC 6066 §3: names only */
         gnutls_server_name_set(l->conn.tls, GNUTLS_NAME_DNS, l->host, strlen(l->host));
@@ -177,10 +190,12 @@ int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop, const struct tw_rt_li
     *l = (struct tw_rt_link){ .cfg = *cfg, .events = events, .user = user, .conn.fd = -1 };
     if (cfg->host)
         snprintf(l->host, sizeof(l->host), "%s", cfg->host);
+    if (cfg->pin)
+        memcpy(l->pin, cfg->pin, TW_RT_PIN);
     l->in = malloc(IN_MAX);
     int err = l->in ? open_socket(l) : TW_ENOMEM;
     if (!err && cfg->transport != TW_TRANSPORT_TCP)
-        err = start_tls(l);
+        err = start_tls(l, GNUTLS_CLIENT);
     if (!err && uv_poll_init(loop, &l->poll, l->conn.fd))
         err = TW_ESYS;
     if (err) {
@@ -197,22 +212,34 @@ int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop, const struct tw_rt_li
 }
 
 int tw_rt_link_adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd, const struct tw_addr *remote,
-                     const struct tw_rt_link_events *events, void *user)
+                     struct tw_rt_tls *tls, const char *alpn, const struct tw_rt_link_events *events,
+                     void *user)
 {
     int one = 1;
-    *l = (struct tw_rt_link){ .cfg = { .transport = TW_TRANSPORT_TCP, .server = *remote },
-                              .events = events, .user = user, .conn.fd = fd, .open = true };
+    *l = (struct tw_rt_link){ .cfg = { .transport = tls ? TW_TRANSPORT_TLS : TW_TRANSPORT_TCP,
+                                       .server = *remote, .tls = tls, .alpn = alpn },
+                              .events = events, .user = user, .conn.fd = fd, .open = !tls };
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     l->in = malloc(IN_MAX);
-    if (!l->in)
-        return TW_ENOMEM;
-    if (uv_poll_init(loop, &l->poll, fd)) {
+    int err = l->in ? 0 : TW_ENOMEM;
+    if (!err && tls)
+        err = start_tls(l, GNUTLS_SERVER);
+    if (!err && uv_poll_init(loop, &l->poll, fd))
+        err = TW_ESYS;
+    if (err) {
+        if (l->conn.tls)
+            gnutls_deinit(l->conn.tls);
         free(l->in);
-        return TW_ESYS;
+        return err;
     }
     l->poll.data = l;
     watch(l);
     return 0;
+}
+
+size_t tw_rt_link_pending(const struct tw_rt_link *l)
+{
+    return conn_pending(&l->conn);
 }
 
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n)

@@ -13,7 +13,10 @@ struct tw_rt_link_config {
     struct tw_addr server, local; /* local: family NONE for any */
     struct tw_rt_tls *tls;       /* for TLS and DTLS; outlives the link */
     const char *host;            /* whose certificate it must be; NULL: anybody's */
+    const uint8_t *pin;          /* or whose public key: the first bytes of its SHA-256; NULL: any; copied */
+    const char *alpn;            /* static; NULL: TURN's */
 };
+enum { TW_RT_PIN = 16 };
 
 struct tw_rt_link;
 struct tw_rt_link_events {
@@ -35,6 +38,7 @@ struct tw_rt_link {
     uint8_t *in;
     size_t in_n;
     char host[TW_URI_HOST_MAX + 1];
+    uint8_t pin[TW_RT_PIN];
     void (*on_closed)(struct tw_rt_link *l);
 };
 
@@ -42,14 +46,18 @@ struct tw_rt_link {
 TW_NODISCARD int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop,
                                  const struct tw_rt_link_config *cfg,
                                  const struct tw_rt_link_events *events, void *user);
-/* The same for a TCP connection that somebody else made, to `remote`; fd is the link's from then on. on_open
- * is not called: it is open. TW_ESYS, TW_ENOMEM; fd is then still the caller's. */
+/* The same for a TCP connection that somebody else made, to `remote`; fd is the link's from then on. tls: it
+ * begins with TLS, and we are the server; on_open is then called, and otherwise not: it is open. TW_ESYS,
+ * TW_ENOMEM, TW_ECRYPTO; fd is then still the caller's. */
 TW_NODISCARD int tw_rt_link_adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd,
-                                  const struct tw_addr *remote,
+                                  const struct tw_addr *remote, struct tw_rt_tls *tls,
+                                  const char *alpn,
                                   const struct tw_rt_link_events *events, void *user);
 /* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
  * already, or it is not open. */
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
+/* Bytes that wait to be sent. */
+size_t tw_rt_link_pending(const struct tw_rt_link *l);
 /* Closes; on_closed (may be NULL) comes from the loop, after which l may be freed or used again. */
 void tw_rt_link_close(struct tw_rt_link *l, void (*on_closed)(struct tw_rt_link *l));
 

@@ -225,7 +225,7 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     struct tw_addr remote = tw_rt_addr(&ss);
     r->ops->accepted(r->machine, tw_rt_now(), l->id, &remote, &id);
     struct rt_sock *s = id ? add(r, id, SOCK_LINK) : NULL;
-    if (!s || tw_rt_link_adopt(&s->link, r->loop, fd, &remote, &link_events, s)) {
+    if (!s || tw_rt_link_adopt(&s->link, r->loop, fd, &remote, NULL, NULL, &link_events, s)) {
         if (s)
             forget(s);
         if (id)

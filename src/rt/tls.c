@@ -134,6 +134,43 @@ int tw_rt_tls_new_client(struct tw_bytes ca, struct tw_rt_tls **ret_tls, const c
     return 0;
 }
 
+int tw_rt_tls_new_trusting_none(struct tw_rt_tls **ret_tls)
+{
+    const char *why;
+    return make(NULL, ret_tls, &why);
+}
+
+static bool pin_of(gnutls_x509_crt_t crt, uint8_t pin[32])
+{
+    size_t n = 32;
+    return gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, pin, &n) == 0 && n == 32;
+}
+
+bool tw_rt_tls_pin(struct tw_rt_tls *t, uint8_t ret_pin[32])
+{
+    gnutls_x509_crt_t *list;
+    unsigned n;
+    if (gnutls_certificate_get_x509_crt(t->cred, 0, &list, &n) < 0)
+        return false;
+    bool ok = n && pin_of(list[0], ret_pin);
+    for (unsigned i = 0; i < n; i++)
+        gnutls_x509_crt_deinit(list[i]);
+    gnutls_free(list);
+    return ok;
+}
+
+bool tw_rt_tls_peer_pin(gnutls_session_t session, uint8_t ret_pin[32])
+{
+    unsigned n = 0;
+    const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &n);
+    gnutls_x509_crt_t crt;
+    if (!list || n == 0 || gnutls_x509_crt_init(&crt))
+        return false;
+    bool ok = gnutls_x509_crt_import(crt, &list[0], GNUTLS_X509_FMT_DER) >= 0 && pin_of(crt, ret_pin);
+    gnutls_x509_crt_deinit(crt);
+    return ok;
+}
+
 struct tw_rt_tls *tw_rt_tls_ref(struct tw_rt_tls *t)
 {
     atomic_fetch_add(&t->refs, 1);

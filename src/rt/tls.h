@@ -33,6 +33,14 @@ TW_NODISCARD int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tl
 TW_NODISCARD int tw_rt_tls_new_client(struct tw_bytes ca, struct tw_rt_tls **ret_tls,
                                       const char **ret_why);
 
+/* For clients that trust nobody's signature: they compare pins, or do without (tw_rt_link_config). */
+TW_NODISCARD int tw_rt_tls_new_trusting_none(struct tw_rt_tls **ret_tls);
+
+/* The SHA-256 of a public key (RFC 7469 §2.4): of the certificate that t shows, or of the one that the other
+ * side of a session has shown. False: there is none. */
+bool tw_rt_tls_pin(struct tw_rt_tls *t, uint8_t ret_pin[32]);
+bool tw_rt_tls_peer_pin(gnutls_session_t session, uint8_t ret_pin[32]);
+
 struct tw_rt_tls *tw_rt_tls_ref(struct tw_rt_tls *t);
 void tw_rt_tls_unref(struct tw_rt_tls *t);
 

@@ -348,7 +348,7 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
     struct tw_env env = { .rng = sim_rng(s) };
     uint8_t seed[TW_SEED_SIZE] = { how->key };
     struct tw_endpoint_config cfg = { .seed = seed, .listen = how->listen, .allow_any = how->allow_any,
-                                      .server_n = !how->no_server, .no_patch = how->no_patch,
+                                      .server_n = !how->no_server, .rungs = how->rungs,
                                       .ice = { .tcp = how->tcp, .policy = how->policy } };
     memset(n, 0, sizeof(*n));
     n->sim = s;

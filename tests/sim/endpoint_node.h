@@ -59,7 +59,8 @@ struct endpoint_node {
 
 struct endpoint_node_config {
     uint8_t key;               /* which identity */
-    bool listen, allow_any, no_server, tcp, no_patch;
+    bool listen, allow_any, no_server, tcp;
+    unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */
 };

@@ -1,0 +1,315 @@
+#include "rt/desk.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/map.h"
+#include "rt/link.h"
+#include "rt/os.h"
+#include "rt/sockaddr.h"
+
+struct guest {
+    struct tw_rt_link link;
+    struct tw_rt_desk *desk;
+    uint32_t id;
+    bool closing;
+};
+
+struct listener {
+    struct tw_rt_desk *desk;
+    uv_poll_t poll;
+    int fd;
+    bool tls, open;
+    struct tw_addr addr;
+};
+
+struct tw_rt_desk {
+    uv_loop_t *loop;
+    struct tw_desk *desk;
+    struct tw_rt_tls *tls;
+    struct listener listeners[TW_RT_DESK_LISTENERS];
+    size_t listener_n;
+    uv_timer_t timer;
+    struct tw_map guests; /* by id */
+    uint32_t next;
+    unsigned handles;     /* that are not closed yet */
+    bool over;
+};
+
+static bool has_id(const void *item, const void *key)
+{
+    return ((const struct guest *)item)->id == *(const uint32_t *)key;
+}
+
+static struct guest *find(struct tw_rt_desk *d, uint32_t id)
+{
+    return tw_map_get(&d->guests, id * 2654435761U, has_id, &id);
+}
+
+static void released(struct tw_rt_desk *d)
+{
+    if (--d->handles || !d->over)
+        return;
+    tw_desk_free(d->desk);
+    tw_map_fini(&d->guests);
+    tw_rt_tls_unref(d->tls);
+    free(d);
+}
+
+static void on_guest_closed(struct tw_rt_link *l)
+{
+    struct guest *g = l->user;
+    struct tw_rt_desk *d = g->desk;
+    tw_rt_tls_unref(g->link.cfg.tls);
+    free(g);
+    released(d);
+}
+
+/* The machine knows already, or is told. */
+static void dismiss(struct guest *g)
+{
+    if (g->closing)
+        return;
+    g->closing = true;
+    tw_map_del(&g->desk->guests, g->id * 2654435761U, g);
+    tw_rt_link_close(&g->link, on_guest_closed);
+}
+
+static void on_timer(uv_timer_t *t);
+
+static void pump(struct tw_rt_desk *d)
+{
+    uint32_t id;
+    struct tw_bytes b;
+    bool end;
+    while (!d->over && tw_desk_poll_tx(d->desk, &id, &b, &end)) {
+        struct guest *g = find(d, id);
+        if (g && b.n && g->link.open) {
+            end = !tw_rt_link_send(&g->link, &b, 1) || end;
+            tw_desk_backlog(d->desk, id, tw_rt_link_pending(&g->link));
+        }
+        if (end && (g = find(d, id))) {
+            tw_desk_disconnected(d->desk, tw_rt_now(), id);
+            dismiss(g);
+        }
+    }
+    if (d->over)
+        return;
+    tw_time at = tw_desk_deadline(d->desk), now = tw_rt_now();
+    uv_update_time(d->loop);
+    if (at == TW_NEVER)
+        uv_timer_stop(&d->timer);
+    else
+        uv_timer_start(&d->timer, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct tw_rt_desk *d = t->data;
+    tw_desk_tick(d->desk, tw_rt_now());
+    pump(d);
+}
+
+static void on_open(struct tw_rt_link *l)
+{
+    (void)l;
+}
+
+static size_t on_data(struct tw_rt_link *l, struct tw_bytes data)
+{
+    struct guest *g = l->user;
+    if (g->closing)
+        return data.n;
+    tw_desk_clock(g->desk->desk, tw_rt_now(), (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC));
+    tw_desk_recv(g->desk->desk, tw_rt_now(), g->id, data);
+    pump(g->desk);
+    return data.n;
+}
+
+static void on_over(struct tw_rt_link *l, const char *why)
+{
+    struct guest *g = l->user;
+    struct tw_rt_desk *d = g->desk;
+    (void)why;
+    if (g->closing)
+        return;
+    tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
+    dismiss(g);
+    pump(d);
+}
+
+static const struct tw_rt_link_events events = { on_open, on_data, on_over };
+
+static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
+{
+    struct tw_rt_desk *d = l->desk;
+    struct guest *g = calloc(1, sizeof(*g));
+    if (!g)
+        return false;
+    g->desk = d;
+    g->id = ++d->next;
+    if (tw_map_put(&d->guests, g->id * 2654435761U, g)) {
+        free(g);
+        return false;
+    }
+    if (tw_desk_connected(d->desk, tw_rt_now(), g->id, remote)) {
+        tw_map_del(&d->guests, g->id * 2654435761U, g);
+        free(g);
+        return false;
+    }
+    struct tw_rt_tls *tls = l->tls ? tw_rt_tls_ref(d->tls) : NULL;
+    if (tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, "http/1.1", &events, g)) {
+        tw_rt_tls_unref(tls);
+        tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
+        tw_map_del(&d->guests, g->id * 2654435761U, g);
+        free(g);
+        return false;
+    }
+    d->handles++;
+    return true;
+}
+
+static void on_accept(uv_poll_t *poll, int status, int ready)
+{
+    enum { AT_ONCE = 64 };
+    struct listener *l = poll->data;
+    (void)status, (void)ready;
+    for (int i = 0; i < AT_ONCE && l->open; i++) {
+        struct sockaddr_storage ss = { 0 };
+        socklen_t n = sizeof(ss);
+        int fd = accept4(l->fd, (struct sockaddr *)&ss, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            break;
+        struct tw_addr remote = tw_rt_addr(&ss);
+        if (!admit(l, fd, &remote))
+            close(fd);
+    }
+    pump(l->desk);
+}
+
+static void on_listener_closed(uv_handle_t *h)
+{
+    struct listener *l = h->data;
+    close(l->fd);
+    released(l->desk);
+}
+
+static void close_listener(struct listener *l)
+{
+    if (!l->open)
+        return;
+    l->open = false;
+    uv_close((uv_handle_t *)&l->poll, on_listener_closed);
+}
+
+static int open_listener(struct tw_rt_desk *d, struct listener *l)
+{
+    struct sockaddr_storage ss;
+    socklen_t n = tw_rt_sockaddr(&l->addr, &ss);
+    int one = 1;
+    l->desk = d;
+    l->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->fd < 0)
+        return TW_ESYS;
+    /* Also while a server before this one still has it (SIGUSR2). */
+    setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    setsockopt(l->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+    if (ss.ss_family == AF_INET6)
+        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    if (bind(l->fd, (struct sockaddr *)&ss, n) || listen(l->fd, 1024) ||
+        getsockname(l->fd, (struct sockaddr *)&ss, &n) || uv_poll_init(d->loop, &l->poll, l->fd)) {
+        int keep = errno;
+        close(l->fd);
+        errno = keep;
+        return keep == EADDRINUSE ? TW_EADDRINUSE : TW_ESYS;
+    }
+    l->addr = tw_rt_addr(&ss);
+    l->poll.data = l;
+    l->open = true;
+    d->handles++;
+    uv_poll_start(&l->poll, UV_READABLE, on_accept);
+    return 0;
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    released(h->data);
+}
+
+int tw_rt_desk_new(const struct tw_rt_desk_config *cfg, uv_loop_t *loop, struct tw_rt_desk **ret, int *ret_bad)
+{
+    struct tw_env env = { .rng = tw_rt_rng() };
+    struct tw_rt_desk *d = calloc(1, sizeof(*d));
+    *ret_bad = -1;
+    if (!d)
+        return TW_ENOMEM;
+    d->loop = loop;
+    int err = tw_desk_new(&cfg->desk, &env, &d->desk);
+    if (err) {
+        free(d);
+        return err;
+    }
+    tw_map_init(&d->guests, cfg->desk.max_clients + 1);
+    d->tls = cfg->tls ? tw_rt_tls_ref(cfg->tls) : NULL;
+    uv_timer_init(loop, &d->timer);
+    d->timer.data = d;
+    d->handles = 1;
+    for (size_t i = 0; i < cfg->listener_n && !err; i++) {
+        d->listeners[i] = (struct listener){ .addr = cfg->listener[i].addr, .tls = cfg->listener[i].tls };
+        err = open_listener(d, &d->listeners[i]);
+        if (err)
+            *ret_bad = (int)i;
+        d->listener_n += !err;
+    }
+    if (err) {
+        int keep = errno;
+        tw_rt_desk_free(d);
+        errno = keep;
+        return err;
+    }
+    *ret = d;
+    return 0;
+}
+
+struct tw_addr tw_rt_desk_listener(const struct tw_rt_desk *d, size_t i)
+{
+    return d->listeners[i].addr;
+}
+
+void tw_rt_desk_set_tls(struct tw_rt_desk *d, struct tw_rt_tls *tls)
+{
+    tw_rt_tls_unref(d->tls);
+    d->tls = tls ? tw_rt_tls_ref(tls) : NULL;
+}
+
+const struct tw_desk_stats *tw_rt_desk_stats(const struct tw_rt_desk *d)
+{
+    return tw_desk_stats(d->desk);
+}
+
+void tw_rt_desk_drain(struct tw_rt_desk *d)
+{
+    for (size_t i = 0; i < d->listener_n; i++)
+        close_listener(&d->listeners[i]);
+    tw_desk_drain(d->desk, tw_rt_now());
+    pump(d);
+}
+
+void tw_rt_desk_free(struct tw_rt_desk *d)
+{
+    if (!d)
+        return;
+    d->over = true;
+    for (size_t i = 0; i < d->listener_n; i++)
+        close_listener(&d->listeners[i]);
+    for (uint32_t i = 0; d->guests.slots && i <= d->guests.mask;) {
+        if (d->guests.slots[i].item)
+            dismiss(d->guests.slots[i].item);
+        else
+            i++;
+    }
+    uv_close((uv_handle_t *)&d->timer, on_timer_closed);
+}

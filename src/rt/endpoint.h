@@ -1,0 +1,43 @@
+/* Runs an endpoint on a libuv loop: what rt/sockets.h does, and the connections to rendezvous servers with
+ * their names and certificates. */
+#ifndef TW_RT_ENDPOINT_H
+#define TW_RT_ENDPOINT_H
+
+#include <thalweg/endpoint.h>
+
+#include "rt/sockets.h"
+
+struct tw_rt_endpoint;
+
+struct tw_rt_endpoint_config {
+    struct tw_endpoint_config endpoint;
+    /* Every event of the endpoint but those about sockets. Verbs may be called from here. */
+    void (*on_event)(struct tw_rt_endpoint *r, const struct tw_endpoint_event *ev);
+    /* What can't be known about a server: without a name and a pin its certificate says nothing. NULL: nobody
+     * asks. */
+    void (*on_note)(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note);
+    struct tw_bytes ca; /* PEM: trust only these; empty: the system's */
+    void *user;
+};
+
+struct rdv_link;
+
+struct tw_rt_endpoint {
+    struct tw_rt_endpoint_config cfg;
+    struct tw_endpoint *endpoint;
+    struct tw_rt_sockets sockets;
+    struct rdv_link *links;
+    struct tw_rt_tls *trusting, *trusting_none; /* NULL: were never needed */
+    bool over;
+};
+
+/* TW_ENOMEM, TW_EINVAL, TW_ECRYPTO, TW_ESYS. */
+TW_NODISCARD int tw_rt_endpoint_init(struct tw_rt_endpoint *r, uv_loop_t *loop,
+                                     const struct tw_rt_endpoint_config *cfg);
+void tw_rt_endpoint_start(struct tw_rt_endpoint *r);
+/* After any verb on r->endpoint that was not called from on_event. */
+void tw_rt_endpoint_pump(struct tw_rt_endpoint *r);
+/* Frees the endpoint and closes everything; r is used until the loop has nothing left to close. */
+void tw_rt_endpoint_fini(struct tw_rt_endpoint *r);
+
+#endif
