@@ -82,11 +82,13 @@ static int read_option(int argc, char **argv, int *i, const struct cmd_option *o
     return EXIT_USAGE;
 }
 
-int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *options,
-             const char **ret_operand, bool *ret_done)
+int cmd_read_many(int argc, char **argv, const char *usage, const struct cmd_option *options,
+                  struct cmd_operands *operands, bool *ret_done)
 {
-    const char *operand = NULL;
+    const unsigned room = sizeof(operands->at) / sizeof(operands->at[0]);
+    unsigned max = operands->max < room ? operands->max : room;
     *ret_done = false;
+    operands->n = 0;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             print_help(usage, options);
@@ -97,23 +99,31 @@ int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *
             int status = read_option(argc, argv, &i, options);
             if (status)
                 return status;
-        } else if (operand || !ret_operand) {
-            fprintf(stderr, ret_operand ? "thalweg: one server at a time: what is \"%s\"?\n"
-                                        : "thalweg: what is \"%s\"? See --help\n", argv[i]);
+        } else if (operands->n == max) {
+            fprintf(stderr, "thalweg: %swhat is \"%s\"? See --help\n", operands->too_many, argv[i]);
             return EXIT_USAGE;
         } else {
-            operand = argv[i];
+            operands->at[operands->n++] = argv[i];
         }
     }
-    if (!ret_operand)
-        return EXIT_OK;
-    if (!operand) {
-        fprintf(stderr, "thalweg: which server? For example %s:turn.example.org; see --help\n",
-                argv[0]);
+    if (operands->n < operands->min) {
+        fprintf(stderr, "thalweg: %s; see --help\n", operands->missing);
         return EXIT_USAGE;
     }
-    *ret_operand = operand;
     return EXIT_OK;
+}
+
+int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *options,
+             const char **ret_operand, bool *ret_done)
+{
+    char missing[100];
+    struct cmd_operands one = { .min = ret_operand != NULL, .max = ret_operand != NULL, .missing = missing,
+                                .too_many = ret_operand ? "one server at a time: " : "" };
+    snprintf(missing, sizeof(missing), "which server? For example %s:turn.example.org", argv[0]);
+    int status = cmd_read_many(argc, argv, usage, options, &one, ret_done);
+    if (ret_operand)
+        *ret_operand = one.at[0];
+    return status;
 }
 
 /* --- servers ------------------------------------------------------------------------------ */

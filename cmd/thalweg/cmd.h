@@ -20,7 +20,12 @@ struct verb {
     const char *help;                  /* one line */
 };
 
+int cmd_connect(int argc, char **argv);
+int cmd_forward(int argc, char **argv);
 int cmd_ice(int argc, char **argv);
+int cmd_id(int argc, char **argv);
+int cmd_listen(int argc, char **argv);
+int cmd_ping(int argc, char **argv);
 int cmd_nat(int argc, char **argv);
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
@@ -40,6 +45,20 @@ struct cmd_option {
     unsigned min, max; /* of a number; max 0: the value is text */
     const char *help;
 };
+
+/* What stands on the command line besides options. */
+struct cmd_operands {
+    unsigned min, max;       /* how many there must and may be */
+    const char *missing;     /* what to say when there are fewer */
+    const char *too_many;    /* ... when there are more, before "what is that?" */
+    const char *at[64];
+    unsigned n;
+};
+
+/* Reads options and operands. Prints help on --help (*ret_done) and complaints on stderr. Returns EXIT_OK
+ * or EXIT_USAGE. */
+int cmd_read_many(int argc, char **argv, const char *usage, const struct cmd_option *options,
+                  struct cmd_operands *operands, bool *ret_done);
 
 /* Reads options and exactly one operand, a server's name; none when ret_operand is NULL. Prints help on
  * --help (*ret_done) and complaints on stderr. Returns EXIT_OK or EXIT_USAGE. */

@@ -6,6 +6,11 @@
 #include "version.h"
 
 static const struct verb verbs[] = {
+    { "id", cmd_id, "print this machine's address, by which others dial it" },
+    { "listen", cmd_listen, "be there to be dialled, and offer something" },
+    { "connect", cmd_connect, "connect stdin and stdout with what another machine offers" },
+    { "forward", cmd_forward, "make a port here lead to one there; or a SOCKS proxy" },
+    { "ping", cmd_ping, "measure the ways to another machine" },
     { "ice", cmd_ice, "connect two machines by ICE, SDP in and out" },
     { "nat", cmd_nat, "find out how the NATs on the way map and filter" },
     { "stun", cmd_stun, "ask a STUN server for this machine's public address" },

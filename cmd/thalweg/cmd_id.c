@@ -1,0 +1,49 @@
+#include <sodium.h>
+
+#include "peer.h"
+
+int cmd_id(int argc, char **argv)
+{
+    static const char usage[] =
+        "usage: thalweg id [options]\n\n"
+        "Prints this side's address: give it to those who are to dial you. The key is made if there is\n"
+        "none yet.\n\n";
+    static struct peer_options o;
+    const struct cmd_option options[] = {
+        { "-s,--server", "URL", &o.servers, 1, 0, "with this rendezvous in it" },
+        { "--key", "FILE", &o.key, 0, 0, "the key file (default: ~/.config/thalweg/key)" },
+        { "--json", NULL, &o.json, 0, 0, "as JSON" },
+        { NULL },
+    };
+    uint8_t seed[TW_SEED_SIZE];
+    char path[4096], text[TW_ADDRESS_LEN + 2 + TW_SERVER_TEXT_MAX];
+    struct tw_address a = { 0 };
+    struct tw_ident id;
+    const char *why;
+    bool done, made;
+    int status = cmd_read(argc, argv, usage, options, NULL, &done);
+    if (status || done)
+        return status;
+    if (o.servers.n && tw_rdv_addr_parse(o.servers.at[0], &a.server, &why)) {
+        fprintf(stderr, "thalweg: --server %s: %s\n", o.servers.at[0], why);
+        return EXIT_USAGE;
+    }
+    status = key_load(o.key, seed, path, sizeof(path), &made);
+    if (status)
+        return status;
+    if (tw_ident_init(&id, seed))
+        return EXIT_FAILED;
+    a.key = id.key;
+    sodium_memzero(seed, sizeof(seed));
+    tw_ident_fini(&id);
+    if (tw_address_format(&a, text, sizeof(text)))
+        return EXIT_FAILED;
+    if (o.json) {
+        printf("{\"address\":\"%s\",\"file\":", text);
+        cmd_json_string(stdout, path);
+        printf(",\"new\":%s}\n", made ? "true" : "false");
+    } else {
+        puts(text);
+    }
+    return EXIT_OK;
+}

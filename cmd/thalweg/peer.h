@@ -1,0 +1,103 @@
+/* What the verbs share that dial a key, or are dialled: options, the key file, the endpoint and its
+ * events. */
+#ifndef THALWEG_PEER_H
+#define THALWEG_PEER_H
+
+#include "cmd.h"
+#include "rt/endpoint.h"
+
+/* Exit codes besides those in cmd.h. */
+enum {
+    EXIT_ABSENT = 3,  /* nobody with that key is there now */
+    EXIT_REFUSED = 4, /* the other side, or its key, said no */
+    EXIT_NO_SERVER = 5,
+};
+
+struct peer_options {
+    struct cmd_list servers;
+    const char *token, *key, *rungs, *keylog, *ca;
+    bool relay_only, json, verbose, no_mapping;
+};
+
+#define PEER_OPTIONS(o)                                                                                \
+    { "-s,--server", "URL", &(o)->servers, 1, 0, "a rendezvous: HOST, or ws://HOST, [:PORT][#PIN]; repeat" }, \
+    { "--token", "TOKEN", &(o)->token, 0, 0, "what the rendezvous wants of who listens there" },           \
+    { "--key", "FILE", &(o)->key, 0, 0, "this side's identity, made if missing (~/.config/thalweg/key)" }, \
+    { "--rungs", "LIST", &(o)->rungs, 0, 0, "only these of udp,stun,tcp,relay,patched" },                  \
+    { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
+    { "--ca", "FILE", &(o)->ca, 0, 0, "trust these for the rendezvous's certificate, in PEM" },            \
+    { "--no-port-mapping", NULL, &(o)->no_mapping, 0, 0, "ask no gateway to let the other side in" },      \
+    { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
+    { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
+    { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }
+
+struct pipe;
+struct peer;
+
+struct peer {
+    struct tw_rt_endpoint rt;
+    uv_loop_t *loop;
+    const struct peer_options *o;
+    FILE *events;            /* where they are printed */
+    FILE *keylog;
+    tw_time begun;
+    struct pipe *pipes;
+    bool ending, ladder;     /* ladder: show each step, for a person who waits */
+    int status;
+    uv_signal_t signals[2];
+    /* Every event that no pipe takes. */
+    void (*on_event)(struct peer *p, const struct tw_endpoint_event *ev);
+    void *user;
+};
+
+/* Reads the configuration file into what the options left open; makes or reads the key. Returns EXIT_OK, or
+ * EXIT_USAGE or EXIT_FAILED after a complaint. cfg: what the verb wants, to be completed. stdout_is_data: events
+ * go to stderr. */
+int peer_open(struct peer *p, const struct peer_options *o, struct tw_endpoint_config *cfg, bool stdout_is_data);
+/* Dials; complains. */
+int peer_dial(struct peer *p, const char *address, struct tw_bytes early, uint32_t *ret_conn);
+/* Runs until peer_end(); closes everything. Returns the exit status. */
+int peer_run(struct peer *p);
+void peer_end(struct peer *p, int status);
+/* The exit status that a CLOSED means. */
+int peer_status_of(const struct tw_endpoint_event *closed);
+/* Since peer_open(), or since the last connection was dialled. */
+double peer_ms(const struct peer *p);
+
+/* With --json one line of it, to where events go. more: what stands behind the event's name, %s for a string (quoted
+ * and escaped here), %f for a double, %u for an unsigned. */
+void peer_json(const struct peer *p, const char *event, const char *more, ...);
+/* A line for people, on stderr, unless --json. */
+void peer_say(const struct peer *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* key.c. path NULL: the default; buf: where it is. *ret_made: it is new. Returns an exit status. */
+int key_load(const char *path, uint8_t seed[TW_SEED_SIZE], char *buf, size_t cap, bool *ret_made);
+/* $XDG_CONFIG_HOME/thalweg/NAME or ~/.config/thalweg/NAME. False: there is no home. */
+bool config_path(const char *name, char *buf, size_t cap);
+
+/* --- streams and what stands at their beginning (docs/protocol.md §6) ------------------------------ */
+
+enum service {
+    SERVICE_DEFAULT = 0, /* whatever the listener offers */
+    SERVICE_TCP = 1,     /* HOST:PORT */
+    SERVICE_UDP = 2,     /* HOST:PORT; each datagram with 16 bits of length before it */
+    SERVICE_FILES = 3,
+    SERVICE_PING = 4,    /* what comes is sent back */
+};
+enum { SERVICE_TEXT_MAX = 300, SERVICE_HEAD = 3 };
+
+/* Writes a head: a service, or a status (0: yes), and a text. */
+int service_say(struct peer *p, uint32_t conn, int64_t stream, unsigned what, const char *text);
+/* Reads one, and takes it: 1 it is there, 0 it has not come whole, -1 it never will. */
+int service_hear(struct peer *p, uint32_t conn, int64_t stream, unsigned *ret_what, char text[SERVICE_TEXT_MAX + 1]);
+
+/* Joins a stream with file descriptors, which are the pipe's from now on; the same one twice for a
+ * socket. expect: the other side's status comes first. on_end: once, when both directions are over, or why it
+ * broke off; the pipe is gone then. TW_ENOMEM, TW_ESYS: they are closed. */
+int pipe_open(struct peer *p, uint32_t conn, int64_t stream, int in, int out, bool expect,
+              void (*on_end)(struct peer *p, void *user, const char *why), void *user);
+/* Whether the event was for a pipe. */
+bool pipe_event(struct peer *p, const struct tw_endpoint_event *ev);
+void pipes_end(struct peer *p);
+
+#endif
