@@ -539,8 +539,8 @@ tw_time tw_ice_deadline(const struct tw_ice *a)
     tw_time at = tw_time_min(ice_relay_deadline(a), ice_map_deadline(a));
     if (a->closed_said)
         return TW_NEVER;
-    if (a->closing)
-        return tw_time_min(at, a->closing_until);
+    if (a->closing) /* over as soon as all is given back */
+        return ice_relay_pending(a) || ice_map_pending(a) ? tw_time_min(at, a->closing_until) : a->now;
     at = tw_time_min(at, ice_gather_deadline(a));
     at = tw_time_min(at, ice_check_deadline(a));
     at = tw_time_min(at, ice_select_deadline(a));

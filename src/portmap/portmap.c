@@ -144,6 +144,8 @@ void tw_portmap_close(struct tw_portmap *p, tw_time now)
 
 bool tw_portmap_pending(const struct tw_portmap *p)
 {
+    if (p->closing && p->protocol == UNKNOWN) /* nobody has ever answered: it is told, but not waited for */
+        return false;
     for (unsigned i = 0; i < TW_PORTMAP_MAX; i++)
         if (p->maps[i].state == REMOVING || (p->maps[i].state == WANTED && !p->maps[i].failed &&
                                              p->maps[i].event == NO_EVENT))
