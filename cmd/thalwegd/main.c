@@ -182,10 +182,12 @@ static int serve(void)
     }
     d.loop = uv_default_loop();
     ok = ok && rendezvous_start() && give_up_rights(o);
-    if (ok)
+    if (ok) {
         run();
-    else
+    } else {
         rendezvous_stop();
+        uv_run(d.loop, UV_RUN_DEFAULT);
+    }
     say_stats();
     metrics_stop();
     tw_rt_server_stop(d.server);

@@ -159,10 +159,5 @@ void rendezvous_stop(void)
         log_line(TW_INFO, "%llu calls, %llu of them to who was not here",
                  (unsigned long long)st->called, (unsigned long long)st->not_here);
     tw_rt_desk_free(r.desk);
-    r.desk = NULL;
-    uv_run(d.loop, UV_RUN_DEFAULT);
-    for (unsigned i = 0; i < r.token_n; i++)
-        if (r.tokens[i] != r.made_up)
-            free(r.tokens[i]);
-    sodium_memzero(&r, sizeof(r));
+    r.desk = NULL; /* what it borrows is needed until its handles are closed */
 }

@@ -4,7 +4,9 @@
  *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
  *                                            host has; outside it is 198.51.1xx.1.
  *
- * Makes a TUN device for each name, says "ready", and runs until its input ends. IPv4 and UDP only. */
+ * "blocked" is a NAT that lets no UDP through. Makes a TUN device for each name, says "ready", and runs until its
+ * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much, and of a NAT there is only that
+ * the host's address is hidden and that nobody outside begins. */
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -18,14 +20,21 @@
 
 #include "../sim/world.h"
 
-enum { MAX_NODES = 8, IP_HEADER = 20, UDP_HEADER = 8, UDP = 17 };
+enum { MAX_NODES = 8, IP_HEADER = 20, UDP_HEADER = 8, TCP_HEADER = 20, UDP = 17, TCP = 6, FLOWS = 1024 };
 
 struct node {
     int fd;
     struct sim_host *host;
+    uint8_t inside[4], outside[4]; /* alike without a NAT */
+    bool natted;
+    struct flow {
+        uint16_t port, remote_port;
+        uint8_t remote[4];
+    } flows[FLOWS];                /* that the host began, the newest */
+    unsigned flow_at;
 };
 
-static struct node nodes[MAX_NODES];
+static struct node nodes[MAX_NODES]; /* s=203.0.114.1,.2 has two addresses; TCP goes to the first */
 static int node_n;
 static struct sim *s;
 
@@ -67,13 +76,93 @@ static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
         perror("labnet: write");
 }
 
-static void from_kernel(const struct node *n)
+/* --- TCP ------------------------------------------------------------------------------------------ */
+
+/* A packet on its way: all take as long, so they leave in the order they came. */
+struct late {
+    struct late *next;
+    tw_time at;
+    const struct node *to;
+    size_t n;
+    uint8_t b[];
+};
+static struct late *late_first, **late_last = &late_first;
+static tw_time one_way;
+
+static void fix_checksums(uint8_t *p, size_t n)
+{
+    size_t head = (p[0] & 15u) * 4, len = n - head;
+    uint8_t pseudo[65536 + 12] = { 0 };
+    tw_put_u16(p + 10, 0);
+    tw_put_u16(p + 10, checksum(p, head));
+    memcpy(pseudo, p + 12, 8);
+    pseudo[9] = TCP;
+    tw_put_u16(pseudo + 10, (uint16_t)len);
+    tw_put_u16(p + head + 16, 0);
+    memcpy(pseudo + 12, p + head, len);
+    tw_put_u16(p + head + 16, checksum(pseudo, 12 + len + (len & 1)));
+}
+
+static bool knows(const struct node *n, uint16_t port, const uint8_t remote[4], uint16_t remote_port)
+{
+    for (int i = 0; i < FLOWS; i++)
+        if (n->flows[i].port == port && n->flows[i].remote_port == remote_port &&
+            memcmp(n->flows[i].remote, remote, 4) == 0)
+            return true;
+    return false;
+}
+
+static void forward_tcp(struct node *from, uint8_t *p, size_t n)
+{
+    size_t head = (p[0] & 15u) * 4;
+    uint16_t src = tw_get_u16(p + head), dst = tw_get_u16(p + head + 2);
+    struct node *to = NULL;
+    for (int i = 0; i < node_n; i++)
+        if (memcmp(nodes[i].outside, p + 16, 4) == 0)
+            to = &nodes[i];
+    if (from->natted && !knows(from, src, p + 16, dst)) {
+        struct flow *f = &from->flows[from->flow_at++ % FLOWS];
+        *f = (struct flow){ .port = src, .remote_port = dst };
+        memcpy(f->remote, p + 16, 4);
+    }
+    if (from->natted)
+        memcpy(p + 12, from->outside, 4);
+    if (!to || (to->natted && !knows(to, dst, p + 12, src)))
+        return;
+    if (to->natted)
+        memcpy(p + 16, to->inside, 4);
+    fix_checksums(p, n);
+    struct late *l = malloc(sizeof(*l) + n);
+    if (!l)
+        return;
+    *l = (struct late){ .at = now() + one_way, .to = to, .n = n };
+    memcpy(l->b, p, n);
+    *late_last = l;
+    late_last = &l->next;
+}
+
+static void deliver_late(void)
+{
+    while (late_first && late_first->at <= now()) {
+        struct late *l = late_first;
+        late_first = l->next;
+        if (!late_first)
+            late_last = &late_first;
+        if (write(l->to->fd, l->b, l->n) < 0)
+            perror("labnet: write");
+        free(l);
+    }
+}
+
+static void from_kernel(struct node *n)
 {
     uint8_t p[65536];
     ssize_t got;
     while ((got = read(n->fd, p, sizeof(p))) > 0) {
         size_t head = (p[0] & 15u) * 4;
         bool fragment = tw_get_u16(p + 6) & 0x3fff;
+        if (p[0] >> 4 == 4 && p[9] == TCP && !fragment && (size_t)got >= head + TCP_HEADER)
+            forward_tcp(n, p, (size_t)got);
         if (p[0] >> 4 != 4 || p[9] != UDP || fragment || (size_t)got < head + UDP_HEADER)
             continue;
         struct tw_bytes data = tw_bytes(p + head + UDP_HEADER, (size_t)got - head - UDP_HEADER);
@@ -99,8 +188,11 @@ static bool add(char *text, tw_time delay)
     *ip++ = 0;
     if (kind) {
         *kind++ = 0;
-        if (!nat_kind_find(kind, &k))
+        bool blocked = !strcmp(kind, "blocked");
+        if (!nat_kind_find(blocked ? "I/AP/keep" : kind, &k))
             return false;
+        k.no_udp = blocked;
+        n->natted = true;
         nat = sim_nat(s, tw_addr_v4(198, 51, (uint8_t)(101 + node_n), 1, 0), k, NULL);
         sim_nat_set_link(nat, link);
         link.delay = 0;
@@ -108,10 +200,13 @@ static bool add(char *text, tw_time delay)
     for (char *one = strtok(ip, ","); one; one = strtok(NULL, ",")) {
         if (tw_addr_parse(one, 0, &addr))
             return false;
-        if (n->host)
+        if (n->host) {
             sim_host_add_ip(n->host, addr);
-        else
-            n->host = sim_host(s, addr, nat, link);
+            continue;
+        }
+        n->host = sim_host(s, addr, nat, link);
+        memcpy(n->inside, addr.ip, 4);
+        memcpy(n->outside, nat ? (const uint8_t[]){ 198, 51, (uint8_t)(101 + node_n), 1 } : addr.ip, 4);
     }
     sim_host_set_raw(n->host);
     sim_host_attach(n->host, n, from_network, NULL, NULL);
@@ -129,6 +224,7 @@ int main(int argc, char **argv)
 {
     s = sim_new((uint64_t)now());
     tw_time delay = argc > 1 ? (tw_time)atoi(argv[1]) * TW_MSEC : 0, offset = sim_now(s) - now();
+    one_way = 2 * delay;
     for (int i = 2; i < argc; i++)
         if (!add(argv[i], delay)) {
             fprintf(stderr, "labnet: %s?\n", argv[i]);
@@ -144,10 +240,16 @@ int main(int argc, char **argv)
             tw_time left = next > at ? next - at : 0;
             wait = (struct timespec){ .tv_sec = left / TW_SEC, .tv_nsec = left % TW_SEC };
         }
+        if (late_first) {
+            tw_time left = late_first->at > now() ? late_first->at - now() : 0;
+            if (left < wait.tv_sec * TW_SEC + wait.tv_nsec)
+                wait = (struct timespec){ .tv_sec = left / TW_SEC, .tv_nsec = left % TW_SEC };
+        }
         for (int i = 0; i < node_n; i++)
             fds[i + 1] = (struct pollfd){ .fd = nodes[i].fd, .events = POLLIN };
         ppoll(fds, (nfds_t)node_n + 1, &wait, NULL);
         sim_run(s, now() + offset, NULL);
+        deliver_late();
         for (int i = 0; i < node_n; i++)
             from_kernel(&nodes[i]);
         char ignored[64];

@@ -2,7 +2,7 @@
 [ -c /dev/net/tun ] || { echo "SKIP: there is no /dev/net/tun here"; exit 77; }
 
 # lab_up DELAY-MS NAT-A NAT-B: namespaces a (192.168.1.5) and b (192.168.2.5) behind such NATs ("-": none,
-# with public addresses), and s (203.0.114.1 and .2) on the open network.
+# with public addresses), and s (203.0.114.1 and .2) on the open network, which is relay and rendezvous.
 lab_up() {
     a=tuna=192.168.1.5@$2 b=tunb=192.168.2.5@$3
     [ "$2" = - ] && a=tuna=198.51.150.1
@@ -27,7 +27,7 @@ lab_up() {
     ip -n s addr add 203.0.114.2/32 dev tuns
     sandbox=
     nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
-    ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 $sandbox >"$WORK/thalwegd" 2>&1 &
+    ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open $sandbox >"$WORK/thalwegd" 2>&1 &
     RELAY=$!
     wait_for 5 grep -q "listening on udp 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
 }

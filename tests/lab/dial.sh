@@ -1,0 +1,72 @@
+#!/bin/bash
+# Two keys through real sockets and NATs of many kinds (labnet), by the rendezvous of a thalwegd between them: a file
+# goes over and comes back. 10 ms each way to everybody, so a round trip between any two is 40 ms.
+HERE=$(dirname "$0")
+. "$HERE/namespaces.sh"
+enter_lab "$@"
+. "$HERE/../interop/lib.sh"
+. "$HERE/labnet.sh"
+head -c 300000 /dev/urandom >"$WORK/file"
+
+# as NAME thalweg...: with an identity of its own.
+as() {
+    who=$1
+    shift
+    in_ns "$who" env XDG_CONFIG_HOME="$WORK/home-$who" "$@"
+}
+
+# listen_at_b options...: $listener, as soon as it can be dialled.
+listen_at_b() {
+    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$BUILD/thalweg" listen --echo --json -s "$server" \
+        --no-port-mapping "$@" >"$WORK/listen" 2>&1 &
+    listener=$!
+    wait_for 5 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen" "$WORK/thalwegd"; fail "b does not come online"; }
+}
+
+# dial NAT-A NAT-B RUNGS: b listens, a dials; one of these rungs carries it in the end.
+dial() {
+    lab_up 10 "$1" "$2"
+    server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+    [ -n "$server" ] || { cat "$WORK/thalwegd"; fail "no rendezvous"; }
+    address=$(as b "$BUILD/thalweg" id -s "$server")
+    caller=$(as a "$BUILD/thalweg" id)
+    listen_at_b --allow "$caller"
+    as a timeout 30 "$BUILD/thalweg" connect --json --no-port-mapping "$address" <"$WORK/file" >"$WORK/back" 2>"$WORK/a" ||
+        { cat "$WORK/a" "$WORK/listen" "$WORK/thalwegd"; fail "$1 and $2"; }
+    cmp -s "$WORK/file" "$WORK/back" || fail "$1 and $2: what came back is not what was sent"
+    as a timeout 30 "$BUILD/thalweg" ping --json --no-port-mapping -c 8 -i 500 "$address" >"$WORK/ping" 2>&1 ||
+        { cat "$WORK/ping"; fail "$1 and $2: ping"; }
+    rung=$(sed -n 's/.*"event":"ping","rung":"\([a-z]*\)".*/\1/p' "$WORK/ping" | tail -1)
+    case ",$3," in *",$rung,"*) ;; *) cat "$WORK/ping"; fail "$1 and $2: by $rung, not by $3" ;; esac
+    kill "$listener"
+    wait "$listener" 2>/dev/null
+    echo "ok: $1 and $2: connected after $(sed -n 's/.*"event":"connected".*"ms":\([0-9.]*\).*/\1/p' "$WORK/a") ms, $rung in the end"
+    lab_down
+}
+dial - - udp
+dial I/AP/keep - udp,stun
+dial I/AP/keep I/AP/keep stun
+# TCP goes through these NATs by the port it has: what labnet does with it.
+dial AP/AP/random I/AP/keep stun,tcp
+dial AP/AP/random AP/AP/random relay,tcp
+dial blocked I/AP/keep tcp,relay
+dial blocked blocked tcp,relay
+
+# Nobody home, and not let in.
+lab_up 10 - -
+server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+address=$(as b "$BUILD/thalweg" id -s "$server")
+as a timeout 20 "$BUILD/thalweg" connect "$address" </dev/null 2>"$WORK/a"
+[ $? = 3 ] && grep -q "nobody with that key" "$WORK/a" || { cat "$WORK/a"; fail "absent"; }
+listen_at_b
+as a timeout 20 "$BUILD/thalweg" connect "$address" </dev/null 2>"$WORK/a"
+[ $? = 4 ] && grep -q "did not let this key in" "$WORK/a" || { cat "$WORK/a"; fail "refused"; }
+as a "$BUILD/thalweg" id >"$WORK/home-b/thalweg/allow"
+sleep 2.5
+echo knock | as a timeout 20 "$BUILD/thalweg" connect "$address" 2>"$WORK/a" | grep -q knock || { cat "$WORK/a"; fail "the allow file is not followed"; }
+as a timeout 20 "$BUILD/thalweg" connect "${address%%#*}#aaaaaaaaaaaaaaaaaaaaaaaaaa" </dev/null 2>"$WORK/a"
+[ $? = 5 ] && grep -q "another certificate" "$WORK/a" || { cat "$WORK/a"; fail "pin"; }
+kill "$listener"
+wait "$listener" 2>/dev/null
+lab_down
+echo "ok: who is absent, not allowed, or behind another certificate"
