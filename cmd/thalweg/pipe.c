@@ -205,6 +205,7 @@ static bool hear_status(struct pipe *s)
     if (heard == 0)
         return false;
     s->expect = false;
+    peer_json(s->p, "first_byte", ",\"conn\":%u,\"ms\":%f", s->conn, peer_ms(s->p));
     if (heard < 0 || status) {
         finish(s, heard < 0 ? "the other side ended the stream" : text[0] ? text : "the other side refused");
         return false;

@@ -34,6 +34,7 @@ lab_up() {
 
 lab_down() {
     kill "$RELAY" 2>/dev/null
+    sleep 0.1 # it drains; the second one ends it
     kill "$RELAY" 2>/dev/null
     wait "$RELAY" 2>/dev/null
     exec 9>&-

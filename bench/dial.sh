@@ -1,0 +1,44 @@
+#!/bin/bash
+# How soon a warm endpoint reaches another one: 40 ms round trip between any two parties, through NATs of several
+# kinds (tests/lab/labnet). In round trips, from the call of dial: early data at the peer, the first byte of an
+# ordinary stream at the peer, and the first direct path in use on the caller's side.
+# usage: bench/dial.sh [RUNS]; BUILD names the build directory.
+HERE=$(dirname "$0")
+BUILD=${BUILD:-$HERE/../build}
+export BUILD
+. "$HERE/../tests/lab/namespaces.sh"
+enter_lab "$@"
+. "$HERE/../tests/interop/lib.sh"
+. "$HERE/../tests/lab/labnet.sh"
+RUNS=${1:-10}
+printf '%-32s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
+while read -r left right; do
+    lab_up 10 "$left" "$right"
+    server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+    ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 &
+    listener=$!
+    wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }
+    address=$(sed -n 's/^address [0-9.]* //p' "$WORK/b")
+    timeout $((RUNS * 6 + 20)) ip netns exec a "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
+    kill $listener
+    wait $listener 2>/dev/null
+    awk -v n="$left $right" 'function stats(name, t, k,   i, j, x) {
+            for (i = 2; i <= k; i++) for (j = i; j > 1 && t[j-1] > t[j]; j--) { x = t[j]; t[j] = t[j-1]; t[j-1] = x }
+            return k ? sprintf("%.2f (%.2f to %.2f, %d)", t[int((k + 1) / 2)], t[1], t[k], k) : "never" }
+        FNR == NR { if ($1 == "early") early[$3] = $2; if ($1 == "early") now = $3; if ($1 == "byte") byte[now] = $2; next }
+        $1 == "dial" { run = $3; at[run] = $2 }
+        $1 == "path" && ($3 == "udp" || $3 == "stun" || $3 == "tcp") && !(run in direct) { direct[run] = $2 }
+        END { for (r in at) { if (r in early) e[++en] = (early[r] - at[r]) / 40
+                              if (r in byte) b[++bn] = (byte[r] - at[r]) / 40
+                              if (r in direct) d[++dn] = (direct[r] - at[r]) / 40 }
+              printf "%-32s %-22s %-22s %s\n", n, stats("", e, en), stats("", b, bn), stats("", d, dn) }' "$WORK/b" "$WORK/a"
+    lab_down
+done <<'PAIRS'
+- -
+I/AP/keep -
+I/AP/keep I/AP/keep
+I/A/random I/AP/keep
+AP/AP/seq I/AP/keep
+blocked I/AP/keep
+AP/AP/random AP/AP/random
+PAIRS
