@@ -248,6 +248,8 @@ static void transaction_over(struct tw_ice *a, struct pair *p)
     p->check_at = a->now + TW_SEC;
 }
 
+#define HEARD (100 * TW_MSEC)
+
 static void step(struct tw_ice *a, struct pair *p)
 {
     enum { SILENT_AFTER = 3 }; /* transmissions of a check of a pair that worked */
@@ -273,7 +275,8 @@ static void step(struct tw_ice *a, struct pair *p)
         wait = d->rto_max;
     p->sent++;
     p->want_tx = true;
-    if (p->valid && p->sent > SILENT_AFTER && !d->freeze && !p->silent) {
+    /* While data still comes over it, a check that is not answered is late behind much else. */
+    if (p->valid && p->sent > SILENT_AFTER && !d->freeze && !p->silent && a->now - p->last_heard >= HEARD) {
         p->silent = true; /* another one carries the data until it answers again */
         if (b->mapped.family)
             ice_map_refresh(a);
