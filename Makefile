@@ -11,7 +11,7 @@ $(BUILD)/build.ninja:
 	tools/bootstrap build
 	meson setup $(BUILD)
 
-demo: ## Start a relay, let two clients talk through it, show what was measured
+demo: ## Dial a public key across a dozen pairs of networks, in namespaces, and show how it went
 	tools/bootstrap build
 	tools/demo
 

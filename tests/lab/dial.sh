@@ -46,9 +46,9 @@ dial() {
 dial - - udp
 dial I/AP/keep - udp,stun
 dial I/AP/keep I/AP/keep stun
-# TCP goes through these NATs by the port it has: what labnet does with it.
-dial AP/AP/random I/AP/keep stun,tcp
-dial AP/AP/random AP/AP/random relay,tcp
+dial AP/AP/seq I/AP/keep stun
+dial AP/AP/random I/AP/keep stun,relay
+dial AP/AP/random AP/AP/random relay
 dial blocked I/AP/keep tcp,relay
 dial blocked blocked tcp,relay
 

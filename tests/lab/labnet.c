@@ -5,8 +5,8 @@
  *                                            host has; outside it is 198.51.1xx.1.
  *
  * "blocked" is a NAT that lets no UDP through. Makes a TUN device for each name, says "ready", and runs until its
- * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much, and of a NAT there is only that
- * the host's address is hidden and that nobody outside begins. */
+ * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
+ * lets nobody outside begin, and, unless it maps all destinations alike (I/...), draws a port for each. */
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -26,9 +26,9 @@ struct node {
     int fd;
     struct sim_host *host;
     uint8_t inside[4], outside[4]; /* alike without a NAT */
-    bool natted;
+    bool natted, hard;
     struct flow {
-        uint16_t port, remote_port;
+        uint16_t port, outside, remote_port;
         uint8_t remote[4];
     } flows[FLOWS];                /* that the host began, the newest */
     unsigned flow_at;
@@ -103,34 +103,51 @@ static void fix_checksums(uint8_t *p, size_t n)
     tw_put_u16(p + head + 16, checksum(pseudo, 12 + len + (len & 1)));
 }
 
-static bool knows(const struct node *n, uint16_t port, const uint8_t remote[4], uint16_t remote_port)
+static struct flow *find_flow(struct node *n, bool from_inside, uint16_t port, const uint8_t remote[4],
+                              uint16_t remote_port)
 {
     for (int i = 0; i < FLOWS; i++)
-        if (n->flows[i].port == port && n->flows[i].remote_port == remote_port &&
-            memcmp(n->flows[i].remote, remote, 4) == 0)
-            return true;
-    return false;
+        if ((from_inside ? n->flows[i].port : n->flows[i].outside) == port &&
+            n->flows[i].remote_port == remote_port && memcmp(n->flows[i].remote, remote, 4) == 0)
+            return &n->flows[i];
+    return NULL;
+}
+
+static void outwards(struct node *n, uint8_t *p, uint8_t *ports)
+{
+    uint16_t src = tw_get_u16(ports), dst = tw_get_u16(ports + 2);
+    struct flow *f = find_flow(n, true, src, p + 16, dst);
+    if (!f) {
+        f = &n->flows[n->flow_at++ % FLOWS];
+        *f = (struct flow){ .port = src, .remote_port = dst,
+                            .outside = n->hard ? (uint16_t)(20000 + rand() % 40000) : src };
+        memcpy(f->remote, p + 16, 4);
+    }
+    memcpy(p + 12, n->outside, 4);
+    tw_put_u16(ports, f->outside);
+}
+
+static bool inwards(struct node *n, uint8_t *p, uint8_t *ports)
+{
+    const struct flow *f = find_flow(n, false, tw_get_u16(ports + 2), p + 12, tw_get_u16(ports));
+    if (!f)
+        return false;
+    memcpy(p + 16, n->inside, 4);
+    tw_put_u16(ports + 2, f->port);
+    return true;
 }
 
 static void forward_tcp(struct node *from, uint8_t *p, size_t n)
 {
-    size_t head = (p[0] & 15u) * 4;
-    uint16_t src = tw_get_u16(p + head), dst = tw_get_u16(p + head + 2);
+    uint8_t *ports = p + (p[0] & 15u) * 4;
     struct node *to = NULL;
     for (int i = 0; i < node_n; i++)
         if (memcmp(nodes[i].outside, p + 16, 4) == 0)
             to = &nodes[i];
-    if (from->natted && !knows(from, src, p + 16, dst)) {
-        struct flow *f = &from->flows[from->flow_at++ % FLOWS];
-        *f = (struct flow){ .port = src, .remote_port = dst };
-        memcpy(f->remote, p + 16, 4);
-    }
     if (from->natted)
-        memcpy(p + 12, from->outside, 4);
-    if (!to || (to->natted && !knows(to, dst, p + 12, src)))
+        outwards(from, p, ports);
+    if (!to || (to->natted && !inwards(to, p, ports)))
         return;
-    if (to->natted)
-        memcpy(p + 16, to->inside, 4);
     fix_checksums(p, n);
     struct late *l = malloc(sizeof(*l) + n);
     if (!l)
@@ -193,6 +210,7 @@ static bool add(char *text, tw_time delay)
             return false;
         k.no_udp = blocked;
         n->natted = true;
+        n->hard = k.mapping != SIM_INDEPENDENT;
         nat = sim_nat(s, tw_addr_v4(198, 51, (uint8_t)(101 + node_n), 1, 0), k, NULL);
         sim_nat_set_link(nat, link);
         link.delay = 0;
