@@ -11,7 +11,7 @@
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 
-enum { SOCKS_MAX = 600, REDIAL_MS = 2000 };
+enum { SOCKS_MAX = 600, REDIAL_MS = 1000, REDIAL_MAX_MS = 60000 };
 
 /* A connection that has come to our port: to be joined with a stream once the other side is there, and with
  * --socks once it has said where to. */
@@ -35,6 +35,8 @@ static struct forward {
     int fd;
     uv_poll_t poll;
     uv_timer_t redial;
+    unsigned wait_ms;    /* before the next dialling */
+    char why[128];       /* what was said last */
     struct guest *guests;
 } f;
 
@@ -169,7 +171,7 @@ static void on_guest_ready(uv_poll_t *poll, int status, int events)
     on_socks(g);
     if (!g->asked && g->n == sizeof(g->in))
         leave(g);
-    if (g->asked)
+    if (g->asked && !g->closing)
         uv_poll_stop(poll);
     tw_rt_endpoint_pump(&f.peer.rt);
 }
@@ -249,13 +251,21 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
         }
     } else if (ev->type == TW_EP_CONNECTED) {
         peer_say(p, "thalweg: connected");
+        f.wait_ms = 0;
+        f.why[0] = 0;
     } else if (ev->type == TW_EP_CLOSED) {
+        const char *why = ev->why ? ev->why : "closed";
         f.ready = false;
-        peer_say(p, "thalweg: %s; trying again", ev->why ? ev->why : "closed");
+        if (strncmp(why, f.why, sizeof(f.why) - 1) != 0) /* one line a change */
+            peer_say(p, "thalweg: %s%s", why, ev->code == TW_ENDPOINT_CODE_REFUSED ? "" : "; trying again");
+        snprintf(f.why, sizeof(f.why), "%s", why);
+        f.wait_ms = f.wait_ms ? f.wait_ms * 2 : REDIAL_MS;
+        if (f.wait_ms > REDIAL_MAX_MS)
+            f.wait_ms = REDIAL_MAX_MS;
         if (ev->code == TW_ENDPOINT_CODE_REFUSED)
             peer_end(p, EXIT_REFUSED);
         else
-            uv_timer_start(&f.redial, on_redial, REDIAL_MS, 0);
+            uv_timer_start(&f.redial, on_redial, f.wait_ms, 0);
     }
 }
 
