@@ -1,0 +1,157 @@
+/* Everything that a rendezvous, or somebody who reaches one, may send: HTTP, WebSocket, messages to the server and
+ * to its user, offers and words, probes, packets of QUIC. The first byte says which. */
+#include "fuzz.h"
+
+#include <stdlib.h>
+
+#include "ident/ident.h"
+#include "path/mtu.h"
+#include "rendezvous/client.h"
+#include "rendezvous/offer.h"
+#include "rendezvous/server.h"
+#include "secure/secure.h"
+#include "tunnel/http.h"
+#include "tunnel/ws.h"
+
+static void fill(void *ctx, void *out, size_t n)
+{
+    (void)ctx;
+    memset(out, 7, n);
+}
+static const struct tw_env env = { .rng = { fill, NULL } };
+static struct tw_ident self, other;
+
+static void fuzz_text(struct tw_bytes in)
+{
+    static char text[600];
+    struct tw_address a, b;
+    struct tw_http h;
+    size_t n, used;
+    (void)!tw_http_parse(in, true, &h, &used);
+    (void)!tw_http_parse(in, false, &h, &used);
+    n = in.n < sizeof(text) - 1 ? in.n : sizeof(text) - 1;
+    memcpy(text, in.p, n);
+    text[n] = 0;
+    if (!tw_address_parse(text, &a, NULL)) {
+        if (tw_address_format(&a, text, sizeof(text)) || tw_address_parse(text, &b, NULL) ||
+            !tw_key_eq(&a.key, &b.key) || !tw_rdv_addr_eq(&a.server, &b.server))
+            abort();
+    }
+}
+
+/* A server, one user of which is well-behaved; the other sends messages, each with 16 bits of length before. */
+static void fuzz_desk(struct tw_bytes in)
+{
+    static const char upgrade[] =
+        "GET /thalweg HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: thalweg-rendezvous.1\r\n\r\n";
+    const struct tw_desk_config cfg = { .open = true, .max_clients = 10, .patch_rate = 1000 };
+    struct tw_rdv_config user = { .self = &self, .listen = true };
+    struct tw_addr from = { .family = TW_FAMILY_V4 };
+    struct tw_desk *d;
+    struct tw_rdv *r = NULL;
+    struct tw_rdv_event ev;
+    uint32_t conn;
+    struct tw_bytes out;
+    bool end;
+    if (tw_desk_new(&cfg, &env, &d))
+        return;
+    (void)!tw_rdv_addr_parse("x", &user.server, NULL);
+    (void)!tw_desk_connected(d, 0, 1, &from);
+    (void)!tw_desk_connected(d, 0, 2, &from);
+    (void)!tw_rdv_new(&user, &env, 0, &r);
+    tw_desk_recv(d, 0, 1, tw_bytes_str(upgrade));
+    for (int i = 0; i < 4 && r; i++) {
+        out = tw_rdv_out(r);
+        tw_desk_recv(d, 0, 2, out);
+        while (tw_desk_poll_tx(d, &conn, &out, &end))
+            if (conn == 2)
+                tw_rdv_recv(r, 0, out);
+        while (tw_rdv_poll_event(r, &ev)) {
+        }
+    }
+    /* Raw bytes, as frames or not, from the one; the same to the user. */
+    tw_desk_recv(d, TW_SEC, 1, in);
+    tw_desk_tick(d, 100 * TW_SEC);
+    while (tw_desk_poll_tx(d, &conn, &out, &end)) {
+    }
+    if (r) {
+        tw_rdv_recv(r, TW_SEC, in);
+        while (tw_rdv_poll_event(r, &ev)) {
+        }
+        tw_rdv_tick(r, 100 * TW_SEC);
+    }
+    tw_rdv_free(r);
+    tw_desk_free(d);
+}
+
+static void fuzz_words(struct tw_bytes in)
+{
+    static uint8_t sealed[TW_OFFER_MAX + TW_BOX_OVERHEAD], buf[TW_OFFER_MAX], offer[TW_OFFER_SEALED_MAX];
+    static struct tw_word w;
+    struct tw_rdv_hello hello;
+    struct tw_box to, from;
+    uint8_t secret[32] = { 1 };
+    (void)!tw_rdv_hello_decode(in, &hello);
+    (void)!tw_offer_open(in, &self, NULL, 0, buf, &w);
+    if (in.n > TW_OFFER_MAX)
+        return;
+    tw_box_init(&to, secret, "x");
+    tw_box_init(&from, secret, "x");
+    tw_box_seal(&to, in, sealed);
+    (void)!tw_word_open(tw_bytes(sealed, in.n + TW_BOX_OVERHEAD), &from, buf, &w);
+    if (in.n <= TW_OFFER_MAX - TW_SIG_SIZE) { /* one that is really signed */
+        static uint8_t plain[TW_OFFER_MAX];
+        const struct tw_bytes parts[] = { tw_bytes(self.key.b, TW_KEY_SIZE), in };
+        memcpy(plain + TW_SIG_SIZE, in.p, in.n);
+        if (!tw_ident_sign(&other, TW_FOR_OFFER, parts, 2, plain) &&
+            !tw_seal(&self.key, NULL, &env.rng, tw_bytes(plain, in.n + TW_SIG_SIZE), offer))
+            (void)!tw_offer_open(tw_bytes(offer, in.n + TW_SIG_SIZE + TW_SEAL_OVERHEAD), &self, NULL, 0, buf, &w);
+    }
+}
+
+static void fuzz_packets(struct tw_bytes in)
+{
+    static uint8_t tx[TW_SECURE_BATCH];
+    struct tw_secure_config cfg = { .server = true, .self = &self, .peer = other.key, .tx_buf = tx };
+    struct tw_datagram d = { .iov = &in, .iov_n = 1 }, out;
+    struct tw_secure_event ev;
+    struct tw_secure *s;
+    struct tw_mtu m;
+    uint8_t reply[TW_MTU_HEADER], token[8] = { 0 };
+    size_t n;
+    tw_mtu_reset(&m, 0, true, token);
+    (void)!tw_mtu_recv(&m, 0, in, reply, &n);
+    if (m.now > TW_MTU_MAX)
+        abort();
+    if (tw_secure_new(&cfg, &env, TW_SEC, &s))
+        return;
+    tw_secure_recv(s, TW_SEC, &d);
+    while (tw_secure_poll_tx(s, &out))
+        abort(); /* nobody without the secret gets a byte */
+    while (tw_secure_poll_event(s, &ev)) {
+    }
+    tw_secure_free(s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    uint8_t seed[TW_SEED_SIZE] = { 1 }, seed2[TW_SEED_SIZE] = { 2 };
+    if (n == 0 || tw_ident_init(&self, seed) || tw_ident_init(&other, seed2))
+        return 0;
+    struct tw_bytes in = tw_bytes(p + 1, n - 1);
+    switch (p[0] % 4) {
+    case 0:
+        fuzz_text(in);
+        break;
+    case 1:
+        fuzz_desk(in);
+        break;
+    case 2:
+        fuzz_words(in);
+        break;
+    default:
+        fuzz_packets(in);
+    }
+    return 0;
+}
