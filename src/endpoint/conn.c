@@ -689,11 +689,12 @@ void ep_conn_stir(struct conn *c)
 void ep_conn_arm(struct conn *c)
 {
     tw_time at = tw_time_min(tw_ice_deadline(c->ice), c->give_up_at);
-    if (c->secure)
+    if (c->secure && c->path.rung != TW_RUNG_NONE) /* without a way it could do nothing but wait */
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
         at = tw_time_min(at, c->mtu.next);
-    tw_timers_set(&c->e->timers, &c->timer, at);
+    /* What is due by now may be so until it has been sent: once in a tick is enough. */
+    tw_timers_set(&c->e->timers, &c->timer, at > c->e->now ? at : c->e->now + 1);
 }
 
 static void give_up(struct conn *c)

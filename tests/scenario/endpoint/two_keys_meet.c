@@ -240,6 +240,45 @@ static void a_wrong_clock_costs_a_round_trip(void **state)
     end();
 }
 
+static void a_peer_that_vanishes_is_given_up(void **state)
+{
+    static uint8_t data[200000];
+    (void)state;
+    for (uint64_t seed = 62; seed < 72; seed++) {
+        begin(seed);
+        both(&home, seed & 1 ? &home : &hard);
+        run(3 * TW_SEC);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+        run(2 * TW_SEC);
+        assert_true(c->connected);
+        sim_host_sleep(w.b.host, TW_NEVER);
+        endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), false);
+        run(60 * TW_SEC);
+        assert_false(c->closed); /* it may come back */
+        run(400 * TW_SEC);
+        assert_true(c->closed);
+        assert_int_equal(c->code, TW_ENDPOINT_CODE_LOST);
+        end();
+    }
+}
+
+static void a_peer_that_sleeps_goes_on(void **state)
+{
+    static uint8_t data[200000];
+    (void)state;
+    begin(72);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(2 * TW_SEC);
+    sim_host_sleep(w.b.host, sim_now(w.sim) + 20 * TW_SEC);
+    endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), true);
+    run(90 * TW_SEC);
+    assert_false(c->closed || at_b()->closed);
+    assert_int_equal(at_b()->got, sizeof(data));
+    end();
+}
+
 /* --- a network that is not to be trusted ------------------------------------------------------------------ */
 
 static bool contains(const uint8_t *in, size_t n, const void *what, size_t len)
@@ -333,5 +372,7 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(nobody_home_is_said_at_once),
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
+           cmocka_unit_test(a_peer_that_vanishes_is_given_up),
+           cmocka_unit_test(a_peer_that_sleeps_goes_on),
            cmocka_unit_test(no_wire_and_no_server_sees_who_they_are),
            cmocka_unit_test(a_tampering_rendezvous_is_refused_or_survived))
