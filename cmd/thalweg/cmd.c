@@ -164,11 +164,12 @@ int cmd_find_server(const char *text, bool turn, const char *family, struct tw_u
 
 /* --- connections -------------------------------------------------------------------------- */
 
-static int read_ca(const char *path, uint8_t *buf, size_t cap, struct tw_bytes *ret)
+int cmd_read_ca(const char *path, struct tw_bytes *ret)
 {
+    static uint8_t buf[1 << 18];
     FILE *f = fopen(path, "re");
-    size_t n = f ? fread(buf, 1, cap, f) : 0;
-    if (!f || n == 0 || n == cap) {
+    size_t n = f ? fread(buf, 1, sizeof(buf), f) : 0;
+    if (!f || n == 0 || n == sizeof(buf)) {
         fprintf(stderr, "thalweg: --ca: cannot read %s\n", path);
         if (f)
             fclose(f);
@@ -183,14 +184,13 @@ int cmd_link_config(const struct tw_uri *uri, const struct tw_addr *server,
                     const struct cmd_tls *tls, struct tw_rt_link_config *ret)
 {
     static struct tw_rt_tls *cred; /* one for all connections, until the process ends */
-    static uint8_t pem[1 << 18];
     struct tw_bytes ca = { 0 };
     const char *why;
     *ret = (struct tw_rt_link_config){ .transport = uri->transport, .server = *server,
                                        .host = tls->insecure ? NULL : uri->host };
     if (uri->transport == TW_TRANSPORT_TCP)
         return EXIT_OK;
-    if (!cred && tls->ca && read_ca(tls->ca, pem, sizeof(pem), &ca))
+    if (!cred && tls->ca && cmd_read_ca(tls->ca, &ca))
         return EXIT_USAGE;
     if (!cred && tw_rt_tls_new_client(ca, &cred, &why)) {
         fprintf(stderr, "thalweg: %s\n", why);

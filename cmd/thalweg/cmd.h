@@ -79,6 +79,9 @@ struct cmd_tls {
     { "--ca", "FILE", &(t)->ca, 0, 0, "trust only certificates that these in PEM sign" },         \
     { "--insecure", NULL, &(t)->insecure, 0, 0, "do not look at the server's certificate" }
 
+/* Reads the file of --ca into memory that stays; complains. Returns EXIT_OK or EXIT_USAGE. */
+int cmd_read_ca(const char *path, struct tw_bytes *ret);
+
 /* What a connection to a server is made with; complains on stderr. uri and host in it stay. */
 int cmd_link_config(const struct tw_uri *uri, const struct tw_addr *server,
                     const struct cmd_tls *tls, struct tw_rt_link_config *ret);

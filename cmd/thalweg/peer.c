@@ -213,23 +213,6 @@ static int read_rungs(const char *list, unsigned *ret_rungs)
     return EXIT_OK;
 }
 
-static int read_ca(const char *path, struct tw_bytes *ret)
-{
-    static uint8_t pem[1 << 18];
-    FILE *f = path ? fopen(path, "re") : NULL;
-    if (!path)
-        return EXIT_OK;
-    size_t n = f ? fread(pem, 1, sizeof(pem), f) : 0;
-    if (f)
-        fclose(f);
-    if (n == 0 || n == sizeof(pem)) {
-        fprintf(stderr, "thalweg: --ca: cannot read %s\n", path);
-        return EXIT_USAGE;
-    }
-    *ret = tw_bytes(pem, n);
-    return EXIT_OK;
-}
-
 /* --- life ------------------------------------------------------------------------------------------- */
 
 static void close_all(struct peer *p)
@@ -281,7 +264,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     int status = read_file(&o);
     status = status ? status : read_servers(&o, cfg);
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
-    status = status ? status : read_ca(o.ca, &rt.ca);
+    status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);
     if (status)
         return status;

@@ -19,8 +19,8 @@ static const char usage[] =
     "usage: thalwegd [options]\n"
     "\n"
     "A STUN and TURN server, and a rendezvous for thalweg(1). Options have coturn's\n"
-    "names where they mean the same, and a turnserver.conf works (-c FILE). Without any option it makes up a user and\n"
-    "a certificate and says what clients need.\n"
+    "names where they mean the same, and a turnserver.conf works (-c FILE). Without\n"
+    "any option it makes up a user and a certificate and says what clients need.\n"
     "Example: thalwegd -L 192.0.2.7 -u alice:secret -r example.org\n\n";
 
 enum { FILES_WANTED = 1 << 20 }; /* each allocation takes one or two */

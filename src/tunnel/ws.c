@@ -110,7 +110,8 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
         return;
     }
     *m = (struct message){ .n = arg->msg_length };
-    memcpy(m->b, arg->msg, m->n);
+    if (m->n)
+        memcpy(m->b, arg->msg, m->n);
     *w->last = m;
     w->last = &m->next;
 }

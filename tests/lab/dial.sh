@@ -68,5 +68,33 @@ as a timeout 20 "$BUILD/thalweg" connect "${address%%#*}#aaaaaaaaaaaaaaaaaaaaaaa
 [ $? = 5 ] && grep -q "another certificate" "$WORK/a" || { cat "$WORK/a"; fail "pin"; }
 kill "$listener"
 wait "$listener" 2>/dev/null
+
+# A web server there, by a port here and by SOCKS.
+mkdir "$WORK/web"
+cp "$WORK/file" "$WORK/web/file"
+ip netns exec b python3 -m http.server -d "$WORK/web" -b 127.0.0.1 8000 >/dev/null 2>&1 &
+web=$!
+wait_for 5 in_ns b curl -s -o /dev/null http://127.0.0.1:8000/
+: >"$WORK/home-b/thalweg/allow"
+ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$BUILD/thalweg" listen --forward 127.0.0.1:8000 --json -s "$server" \
+    --allow-target 'localhost:*' --allow "$(as a "$BUILD/thalweg" id)" --no-port-mapping >"$WORK/listen" 2>&1 &
+listener=$!
+wait_for 5 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "b does not come online"; }
+for way in "8001 $address" "8002 $address:localhost:8000" "--socks 8003 $address"; do
+    # shellcheck disable=SC2086
+    ip netns exec a env XDG_CONFIG_HOME="$WORK/home-a" "$BUILD/thalweg" forward --no-port-mapping $way >"$WORK/forward" 2>&1 &
+    forwards="${forwards:-} $!"
+done
+get() { timeout 20 ip netns exec a curl -s -o "$WORK/got" "$@" && cmp -s "$WORK/got" "$WORK/file"; }
+wait_for 5 in_ns a curl -s -o /dev/null http://127.0.0.1:8001/
+get http://127.0.0.1:8001/file || fail "forward"
+get http://127.0.0.1:8002/file || fail "forward to a target"
+get --socks5-hostname 127.0.0.1:8003 http://localhost:8000/file || fail "SOCKS"
+get --socks5-hostname 127.0.0.1:8003 http://192.0.2.1:8000/file && fail "a target that is not allowed is reached"
+# shellcheck disable=SC2086
+kill $forwards "$listener" $web
+# shellcheck disable=SC2086
+wait $forwards "$listener" $web 2>/dev/null
 lab_down
+echo "ok: a web server, by a port and by SOCKS, but no target that is not named"
 echo "ok: who is absent, not allowed, or behind another certificate"

@@ -29,7 +29,7 @@ lab_up() {
     nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
     ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open $sandbox >"$WORK/thalwegd" 2>&1 &
     RELAY=$!
-    wait_for 5 grep -q "listening on udp 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
+    wait_for 5 grep -q "rendezvous at 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
 }
 
 lab_down() {

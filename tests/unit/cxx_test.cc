@@ -1,4 +1,5 @@
 /* The installed headers, used from C++. */
+#include <thalweg/endpoint.h>
 #include <thalweg/ice.h>
 #include <thalweg/portmap.h>
 #include <thalweg/relay.h>
