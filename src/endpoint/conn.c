@@ -129,6 +129,7 @@ void ep_conn_free(struct conn *c)
     tw_secure_free(c->secure);
     end_agent(c);
     free(c->early);
+    free(c->early_in);
     sodium_memzero(c, sizeof(*c));
     free(c);
 }
@@ -453,16 +454,12 @@ static void say_retry(struct tw_endpoint *e, struct link *l, uint32_t call, cons
 
 static void deliver_early(struct conn *c, struct tw_bytes early)
 {
-    free(c->early); /* ours, if it was our call: the offer that took it is void */
-    c->early = NULL;
-    c->early_n = 0;
-    if (early.n && (c->early = malloc(early.n))) {
-        memcpy(c->early, early.p, early.n);
-        c->early_n = early.n;
-        struct tw_endpoint_event *ev = ep_push(c->e, TW_EP_EARLY);
-        ev->conn = c->id;
-        ev->data = tw_bytes(c->early, c->early_n);
-    }
+    if (!early.n || c->early_in || !(c->early_in = malloc(early.n)))
+        return;
+    memcpy(c->early_in, early.p, early.n);
+    struct tw_endpoint_event *ev = ep_push(c->e, TW_EP_EARLY);
+    ev->conn = c->id;
+    ev->data = tw_bytes(c->early_in, early.n);
 }
 
 static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer)
@@ -512,7 +509,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
 void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes sealed)
 {
     struct tw_word offer;
-    if (e->closing || tw_offer_open(sealed, &e->self, e->prekeys, PREKEYS, e->plain, &offer)) {
+    if (e->closing || !e->seen || tw_offer_open(sealed, &e->self, e->prekeys, PREKEYS, e->plain, &offer)) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
         return;
     }
@@ -529,11 +526,7 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
         if (ours && memcmp(e->self.key.b, offer.caller.b, TW_KEY_SIZE) < 0) {
             /* Each calls the other: the lower key stays the caller; the other one will answer. */
             tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_OTHER_WAY);
-            struct tw_endpoint_event *ev = offer.early.n ? ep_push(e, TW_EP_EARLY) : NULL;
-            if (ev) {
-                ev->conn = ours->id;
-                ev->data = offer.early; /* in e->plain: until the next call */
-            }
+            deliver_early(ours, offer.early);
             return;
         }
         accept_call(e, l, call, &offer);

@@ -89,13 +89,20 @@ bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const ui
 {
     struct seen s = { .at = e->now };
     const struct tw_bytes parts[] = { tw_bytes(caller->b, TW_KEY_SIZE), tw_bytes(secret, 32) };
+    unsigned of_caller = 0;
     tw_digest("thalweg seen", parts, 2, s.id, sizeof(s.id));
-    for (size_t i = 0; i < SEEN_MAX; i++)
-        if (e->seen[i].at && memcmp(e->seen[i].id, s.id, sizeof(s.id)) == 0)
+    memcpy(s.caller, caller->b, sizeof(s.caller));
+    for (size_t i = 0; i < SEEN_MAX; i++) {
+        const struct seen *old = &e->seen[i];
+        if (!old->at || e->now - old->at >= 2 * FRESH_MS * TW_MSEC)
+            continue;
+        if (memcmp(old->id, s.id, sizeof(s.id)) == 0)
             return true;
+        of_caller += memcmp(old->caller, s.caller, sizeof(s.caller)) == 0;
+    }
     struct seen *oldest = &e->seen[e->seen_at];
-    if (oldest->at && e->now - oldest->at < 2 * FRESH_MS * TW_MSEC)
-        return true; /* more than can be remembered for as long as needed: none at all is let in */
+    if (of_caller >= SEEN_OF_ONE || (oldest->at && e->now - oldest->at < 2 * FRESH_MS * TW_MSEC))
+        return true; /* more than can be remembered for as long as needed is not let in */
     *oldest = s;
     e->seen_at = (e->seen_at + 1) % SEEN_MAX;
     return false;
@@ -196,7 +203,8 @@ int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *e
     tw_timers_init(&e->timers);
     e->slots = calloc(e->slot_n, sizeof(*e->slots));
     e->tx_buf = malloc(TW_SECURE_BATCH);
-    int err = e->slots && e->tx_buf ? tw_ident_init(&e->self, cfg->seed) : TW_ENOMEM;
+    e->seen = cfg->listen ? calloc(SEEN_MAX, sizeof(*e->seen)) : NULL;
+    int err = e->slots && e->tx_buf && (e->seen || !cfg->listen) ? tw_ident_init(&e->self, cfg->seed) : TW_ENOMEM;
     err = err ? err : copy_servers(e, &cfg->ice);
     err = err ? err : begin_servers(e, cfg);
     if (err) {
@@ -224,6 +232,7 @@ void tw_endpoint_free(struct tw_endpoint *e)
     tw_timers_fini(&e->timers);
     free(e->slots);
     free(e->tx_buf);
+    free(e->seen);
     free(e->allowed);
     free(e->queue);
     tw_ident_fini(&e->self);

@@ -14,7 +14,8 @@ enum {
     SLOTS_MAX = 4095,
     SOCK_BITS = 20,              /* of a socket's number: the agent's own; above: which agent */
     SLOT_LINKS = SLOTS_MAX,      /* that "agent" is the links */
-    SEEN_MAX = 512,              /* offers remembered, against replay */
+    SEEN_MAX = 4096,             /* offers remembered, against replay; */
+    SEEN_OF_ONE = 64,            /* of one caller */
     PREKEYS = 3,
     KNOWN_MAX = 64,              /* peers whose prekey is remembered */
 };
@@ -68,7 +69,7 @@ struct conn {
     struct tw_ice_candidate cands[TW_OFFER_CANDIDATES]; /* ours */
     size_t cand_n, cand_told;
     bool end_told, remote_set;
-    uint8_t *early;              /* ours until sent; the peer's until told */
+    uint8_t *early, *early_in;   /* ours, as long as it may be sent; the peer's */
     size_t early_n;
     uint8_t nonce[TW_OFFER_NONCE];
     bool has_nonce;
@@ -85,7 +86,7 @@ struct conn {
 };
 
 struct seen {
-    uint8_t id[16];
+    uint8_t id[16], caller[8];
     tw_time at;
 };
 
@@ -116,7 +117,7 @@ struct tw_endpoint {
     bool has_nat64;
     struct tw_key *allowed;
     size_t allowed_n, allowed_cap;
-    struct seen seen[SEEN_MAX];
+    struct seen *seen;           /* SEEN_MAX; NULL: we are not dialled */
     unsigned seen_at;
     uint8_t nonce_key[32];
     struct tw_prekey prekeys[PREKEYS];

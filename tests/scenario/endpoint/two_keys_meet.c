@@ -2,6 +2,8 @@
  * two parties is 40 ms. */
 #include "../../sim/endpoint_node.h"
 #include "../../sim/story.h"
+#include "rendezvous/client.h"
+#include "rendezvous/offer.h"
 
 #define HERE ((struct sim_link){ .delay = 10 * TW_MSEC })
 #define RTT (40 * TW_MSEC)
@@ -240,6 +242,44 @@ static void a_wrong_clock_costs_a_round_trip(void **state)
     end();
 }
 
+static int by_time(const void *a, const void *b)
+{
+    tw_time x = *(const tw_time *)a, y = *(const tw_time *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* 5 % each way, between the caller and everybody. */
+static void a_twentieth_of_the_packets_is_lost(void **state)
+{
+    enum { RUNS = 100 };
+    static tw_time early[RUNS], byte[RUNS];
+    (void)state;
+    for (unsigned i = 0; i < RUNS; i++) {
+        begin(1000 + i);
+        both(&home, i & 1 ? &hard : &home);
+        run(3 * TW_SEC);
+        struct sim_link lossy = { .loss = 50 };
+        sim_host_set_link(w.a.host, lossy);
+        tw_time start = sim_now(w.sim);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+        while (!c->ready && sim_now(w.sim) < start + 20 * TW_SEC)
+            run(TW_MSEC);
+        assert_true(c->ready);
+        endpoint_node_write(&w.a, c, tw_bytes("x", 1), false);
+        run(20 * TW_SEC);
+        if (!c->connected || !at_b()->connected || at_b()->got != 1 || at_b()->early_n != 5)
+            fail_msg("run %u: %s", i, c->why);
+        early[i] = at_b()->early_at - start;
+        byte[i] = at_b()->byte_at - start;
+        end();
+    }
+    qsort(early, RUNS, sizeof(early[0]), by_time);
+    qsort(byte, RUNS, sizeof(byte[0]), by_time);
+    printf("5 %% loss: early data %u (median), %u (19 of 20); first byte %u, %u\n", trips(early[RUNS / 2]),
+           trips(early[RUNS * 19 / 20]), trips(byte[RUNS / 2]), trips(byte[RUNS * 19 / 20]));
+    assert_true(trips(early[RUNS / 2]) <= 250);
+}
+
 static void a_peer_that_vanishes_is_given_up(void **state)
 {
     static uint8_t data[200000];
@@ -365,6 +405,105 @@ static void a_tampering_rendezvous_is_refused_or_survived(void **state)
     printf("%u of 30 connected though every third message was changed\n", connected);
 }
 
+/* Somebody with nothing but a connection to the rendezvous, and offers that were recorded elsewhere. */
+static struct stranger {
+    struct sim_host *host;
+    struct streams streams;
+    struct tw_rdv *rdv;
+    unsigned signals, gone, reason, datagrams;
+} stranger;
+
+static void stranger_pump(void)
+{
+    struct tw_rdv_event ev;
+    struct tw_bytes out = tw_rdv_out(stranger.rdv);
+    if (out.n)
+        stream_send(&stranger.streams, 1, &out, 1);
+    while (tw_rdv_poll_event(stranger.rdv, &ev)) {
+        stranger.signals += ev.type == TW_RDV_SIGNAL;
+        stranger.datagrams += ev.type == TW_RDV_DATAGRAM;
+        stranger.gone += ev.type == TW_RDV_GONE;
+        stranger.reason = ev.type == TW_RDV_GONE ? ev.reason : stranger.reason;
+    }
+}
+
+static void stranger_opened(void *ctx, tw_time now, struct stream *st)
+{
+    (void)ctx, (void)now, (void)st;
+    stranger_pump();
+}
+
+static void stranger_bytes(void *ctx, tw_time now, struct stream *st, struct tw_bytes b)
+{
+    (void)ctx, (void)st;
+    tw_rdv_recv(stranger.rdv, now, b);
+    stranger_pump();
+}
+
+static void stranger_over(void *ctx, tw_time now, const struct stream *gone)
+{
+    (void)ctx, (void)now, (void)gone;
+}
+
+static void stranger_comes(const struct tw_ident *id)
+{
+    const struct tw_addr straight = { .family = TW_FAMILY_NONE };
+    struct tw_rdv_config cfg = { .self = id };
+    struct tw_env env = { .rng = sim_rng(w.sim) };
+    memset(&stranger, 0, sizeof(stranger));
+    stranger.host = sim_host(w.sim, ip("198.51.110.1"), NULL, HERE);
+    sim_host_attach(stranger.host, &stranger, NULL, NULL, NULL);
+    streams_init(&stranger.streams, stranger.host, &stranger);
+    stranger.streams.opened = stranger_opened;
+    stranger.streams.frames = stranger_bytes;
+    stranger.streams.over = stranger_over;
+    assert_ok(tw_rdv_addr_parse("ws://desk.example", &cfg.server, NULL));
+    assert_ok(tw_rdv_new(&cfg, &env, sim_now(w.sim), &stranger.rdv));
+    struct tw_addr desk = ip("203.0.114.7");
+    desk.port = DESK_PORT;
+    stream_connect(&stranger.streams, 1, STREAM_RAW, false, (struct tw_addr){ .family = TW_FAMILY_V4 }, desk, straight);
+    run(TW_SEC);
+}
+
+static void an_offer_is_good_once_and_not_for_long(void **state)
+{
+    static uint8_t sealed[TW_OFFER_SEALED_MAX];
+    const int64_t ages[] = { 0, 0, 300000, -300000 };
+    struct tw_rng rng;
+    uint32_t call;
+    size_t n;
+    (void)state;
+    begin(90);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    rng = sim_rng(w.sim);
+    stranger_comes(&w.a.id);
+    struct tw_word offer = { .kind = TW_WORD_OFFER, .caller = w.a.id.key, .secret = { 9 }, .ufrag = "abcd",
+                             .pwd = "0123456789012345678901", .early = tw_bytes_str("again") };
+    for (unsigned i = 0; i < ARRAY_LEN(ages); i++) {
+        offer.unix_ms = (uint64_t)((int64_t)NODE_NOON + sim_now(w.sim) / TW_MSEC - ages[i]);
+        offer.secret[0] = i < 2 ? 9 : (uint8_t)i;
+        assert_ok(tw_offer_seal(&offer, &w.a.id, &w.b.id.key, NULL, &rng, sealed, &n));
+        assert_ok(tw_rdv_call(stranger.rdv, sim_now(w.sim), &w.b.id.key, tw_bytes(sealed, n), &call));
+        stranger_pump();
+        run(TW_SEC);
+        assert_int_equal(w.b.conn_n, 1);      /* the first one only */
+        assert_int_equal(stranger.gone, i);   /* the others are hung up, */
+        assert_int_equal(stranger.signals, i < 2 ? 1 : i); /* those of another time with a word of what to do */
+        assert_true(i == 0 || stranger.reason == (i == 1 ? TW_RDV_REFUSED : TW_RDV_HUNG_UP));
+    }
+    /* Packets of QUIC without the offer's secret: nothing at all comes back. */
+    uint8_t initial[1200] = { 0xc0, 0x54, 0x57, 0, 1, 8 };
+    unsigned before = stranger.datagrams;
+    assert_ok(tw_rdv_datagram(stranger.rdv, sim_now(w.sim), 1, tw_bytes(initial, sizeof(initial))));
+    stranger_pump();
+    run(TW_SEC);
+    assert_int_equal(stranger.datagrams, before);
+    tw_rdv_free(stranger.rdv);
+    streams_fini(&stranger.streams);
+    end();
+}
+
 STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_cold_start_needs_three_more),
            cmocka_unit_test(all_kinds_of_networks_meet),
@@ -372,7 +511,9 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(nobody_home_is_said_at_once),
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
+           cmocka_unit_test(a_twentieth_of_the_packets_is_lost),
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
+           cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
            cmocka_unit_test(no_wire_and_no_server_sees_who_they_are),
            cmocka_unit_test(a_tampering_rendezvous_is_refused_or_survived))
