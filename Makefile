@@ -12,7 +12,7 @@ $(BUILD)/build.ninja:
 	meson setup $(BUILD)
 
 demo: ## Dial a public key across a dozen pairs of networks, in namespaces, and show how it went
-	tools/bootstrap build
+	tools/bootstrap demo
 	tools/demo
 
 test: ## Install what the tests need and run all of them
