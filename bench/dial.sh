@@ -14,7 +14,7 @@ RUNS=${1:-10}
 printf '%-32s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
 while read -r left right; do
     lab_up 10 "$left" "$right"
-    server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+    server=$RENDEZVOUS
     ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 &
     listener=$!
     wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }

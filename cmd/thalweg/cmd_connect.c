@@ -44,7 +44,7 @@ int cmd_connect(int argc, char **argv)
     static struct peer_options o;
     const struct cmd_option options[] = { PEER_OPTIONS(&o), { NULL } };
     struct tw_endpoint_config cfg = { 0 };
-    struct cmd_operands address = { 1, 1, "whom? ADDRESS is what \"thalweg id\" prints there", "" };
+    struct cmd_operands address = PEER_ADDRESS;
     bool done;
     int status = cmd_read_many(argc, argv, usage, options, &address, &done);
     if (status || done)

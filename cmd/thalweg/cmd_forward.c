@@ -270,7 +270,7 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 }
 
 /* ADDRESS[:HOST:PORT]: the key has a fixed length, and a server's name may have a port of its own, so the target
- * is what stands behind the third colon from the end. */
+ * is what stands behind the second colon from the end. */
 static void split_address(const char *text)
 {
     const char *at = strchr(text, '@'), *from = text + strlen(text);

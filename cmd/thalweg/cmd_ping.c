@@ -7,7 +7,6 @@ static struct ping {
     struct peer peer;
     uint32_t conn;
     unsigned count, interval, sent;
-    struct tw_endpoint_conn last;
     uv_timer_t timer;
     bool connected;
 } ping;
@@ -70,7 +69,7 @@ int cmd_ping(int argc, char **argv)
         { NULL },
     };
     struct tw_endpoint_config cfg = { 0 };
-    struct cmd_operands address = { 1, 1, "whom? ADDRESS is what \"thalweg id\" prints there", "" };
+    struct cmd_operands address = PEER_ADDRESS;
     bool done;
     int status = cmd_read_many(argc, argv, usage, options, &address, &done);
     if (status || done)

@@ -31,6 +31,9 @@ struct peer_options {
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
     { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }
 
+/* The operands of a verb that dials. */
+#define PEER_ADDRESS { 1, 1, "whom? ADDRESS is what \"thalweg id\" prints there", "" }
+
 struct pipe;
 struct peer;
 
@@ -47,7 +50,6 @@ struct peer {
     uv_signal_t signals[2];
     /* Every event that no pipe takes. */
     void (*on_event)(struct peer *p, const struct tw_endpoint_event *ev);
-    void *user;
 };
 
 /* Reads the configuration file into what the options left open; makes or reads the key. Returns EXIT_OK, or
@@ -80,9 +82,6 @@ bool config_path(const char *name, char *buf, size_t cap);
 enum service {
     SERVICE_DEFAULT = 0, /* whatever the listener offers */
     SERVICE_TCP = 1,     /* HOST:PORT */
-    SERVICE_UDP = 2,     /* HOST:PORT; each datagram with 16 bits of length before it */
-    SERVICE_FILES = 3,
-    SERVICE_PING = 4,    /* what comes is sent back */
 };
 enum { SERVICE_TEXT_MAX = 300, SERVICE_HEAD = 3 };
 

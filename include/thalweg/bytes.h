@@ -58,6 +58,17 @@ static inline void tw_put_u32(uint8_t *p, uint32_t v)
     tw_put_u16(p + 2, (uint16_t)v);
 }
 
+static inline uint64_t tw_get_u64(const uint8_t *p)
+{
+    return (uint64_t)tw_get_u32(p) << 32 | tw_get_u32(p + 4);
+}
+
+static inline void tw_put_u64(uint8_t *p, uint64_t v)
+{
+    tw_put_u32(p, (uint32_t)(v >> 32));
+    tw_put_u32(p + 4, (uint32_t)v);
+}
+
 /* --- reader ------------------------------------------------------------------------------- */
 
 struct tw_rd {
@@ -100,6 +111,12 @@ static inline uint32_t tw_rd_u32(struct tw_rd *r)
 {
     struct tw_bytes b = tw_rd_bytes(r, 4);
     return b.n ? tw_get_u32(b.p) : 0;
+}
+
+static inline uint64_t tw_rd_u64(struct tw_rd *r)
+{
+    struct tw_bytes b = tw_rd_bytes(r, 8);
+    return b.n ? tw_get_u64(b.p) : 0;
 }
 
 /* --- writer ------------------------------------------------------------------------------- */
@@ -161,6 +178,13 @@ static inline void tw_wr_u32(struct tw_wr *w, uint32_t v)
     uint8_t *at = tw_wr_room(w, 4);
     if (at)
         tw_put_u32(at, v);
+}
+
+static inline void tw_wr_u64(struct tw_wr *w, uint64_t v)
+{
+    uint8_t *at = tw_wr_room(w, 8);
+    if (at)
+        tw_put_u64(at, v);
 }
 
 TW_C_END

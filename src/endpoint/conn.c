@@ -175,21 +175,25 @@ struct conn *ep_conn_take(struct tw_endpoint *e)
 
 /* --- words ------------------------------------------------------------------------------------------ */
 
-static void fill_word(struct conn *c, struct tw_word *w)
-{
-    const char *ufrag, *pwd;
-    if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
-        snprintf(w->ufrag, sizeof(w->ufrag), "%s", ufrag);
-        snprintf(w->pwd, sizeof(w->pwd), "%s", pwd);
-    }
-}
-
 static void fill_candidates(struct conn *c, struct tw_word *w)
 {
     for (; c->cand_told < c->cand_n; c->cand_told++)
         w->candidate[w->candidate_n++] = c->cands[c->cand_told];
     w->end = c->gathered && !c->end_told;
     c->end_told = c->end_told || w->end;
+}
+
+/* In the first word: credentials, and all candidates so far. */
+static void introduce(struct conn *c, struct tw_word *w)
+{
+    const char *ufrag, *pwd;
+    if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
+        snprintf(w->ufrag, sizeof(w->ufrag), "%s", ufrag);
+        snprintf(w->pwd, sizeof(w->pwd), "%s", pwd);
+    }
+    c->cand_told = 0;
+    c->end_told = false;
+    fill_candidates(c, w);
 }
 
 static void say(struct conn *c, const struct tw_word *w)
@@ -237,6 +241,14 @@ static void drop_call(struct conn *c, unsigned reason)
     c->has_call = false;
 }
 
+/* The channel under the secret of before is void. */
+static void drop_secure(struct conn *c)
+{
+    tw_secure_free(c->secure);
+    c->secure = NULL;
+    c->run_left.n = 0;
+}
+
 static void send_offer(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -245,10 +257,7 @@ static void send_offer(struct conn *c)
     size_t n;
     memcpy(w.secret, c->secret, sizeof(w.secret));
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
-    c->cand_told = 0;
-    c->end_told = false;
-    fill_word(c, &w);
-    fill_candidates(c, &w);
+    introduce(c, &w);
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
     err = err ? err : tw_rdv_call(c->link->rdv, e->now, &c->peer.key, tw_bytes(e->word, n), &c->call);
     if (err) {
@@ -268,8 +277,8 @@ static bool next_link(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
     for (unsigned i = 0; i < LINKS_MAX; i++)
-        if (c->links_tried & 1U << i) {
-            c->links_tried &= ~(1U << i);
+        if (c->links_left & 1U << i) {
+            c->links_left &= ~(1U << i);
             c->link = &e->links[i];
             return true;
         }
@@ -296,11 +305,11 @@ static int choose_links(struct conn *c, const struct tw_address *peer)
         struct link *l = ep_link_get(e, &peer->server);
         if (!l)
             return TW_EFULL;
-        c->links_tried = 1U << (l - e->links);
+        c->links_left = 1U << (l - e->links);
     } else {
         for (unsigned i = 0; i < LINKS_MAX; i++)
             if (e->links[i].used && e->links[i].own)
-                c->links_tried |= 1U << i;
+                c->links_left |= 1U << i;
     }
     return next_link(c) ? 0 : TW_ENOTFOUND;
 }
@@ -382,9 +391,7 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
         struct conn *c = e->slots[i];
         if (!c || !c->id || c->link != l || c->state == CONN_ENDING)
             continue;
-        if (c->has_call)
-            fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
-        else if (c->state == CONN_LINKING && c->links_tried)
+        if (c->has_call || (c->state == CONN_LINKING && c->links_left))
             fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
         ep_conn_stir(c);
     }
@@ -419,8 +426,7 @@ static void retry_nonce(const struct tw_endpoint *e, const struct tw_word *offer
                         uint8_t nonce[TW_OFFER_NONCE])
 {
     uint8_t when[8];
-    tw_put_u32(when, (uint32_t)(slice >> 32));
-    tw_put_u32(when + 4, (uint32_t)slice);
+    tw_put_u64(when, slice);
     const struct tw_bytes parts[] = { tw_bytes(e->nonce_key, 32), tw_bytes(offer->caller.b, TW_KEY_SIZE),
                                       tw_bytes(offer->secret, 32), tw_bytes(when, 8) };
     tw_digest("thalweg retry", parts, 4, nonce, TW_OFFER_NONCE);
@@ -465,11 +471,9 @@ static void deliver_early(struct conn *c, struct tw_bytes early)
 static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer)
 {
     struct conn *c = our_call_to(e, &offer->caller);
-    bool both = c != NULL;
-    if (both) { /* each calls the other: the one with the higher key becomes the callee */
+    if (c) { /* each calls the other: the one with the higher key becomes the callee */
         drop_call(c, TW_RDV_OTHER_WAY);
-        tw_secure_free(c->secure);
-        c->secure = NULL;
+        drop_secure(c);
         c->caller = false;
         tw_ice_set_controlling(c->ice, e->now, false);
     } else if ((c = ep_conn_take(e))) {
@@ -495,10 +499,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
     }
     struct tw_word w = { .kind = TW_WORD_ANSWER, .has_prekey = true };
     memcpy(w.prekey, e->prekey_wire, sizeof(w.prekey));
-    c->cand_told = 0;
-    c->end_told = false;
-    fill_word(c, &w);
-    fill_candidates(c, &w);
+    introduce(c, &w);
     say(c, &w);
     hear(c, offer);
     deliver_early(c, offer->early);
@@ -540,9 +541,7 @@ static void on_retry(struct conn *c, const struct tw_word *w)
     drop_call(c, TW_RDV_HUNG_UP);
     c->has_nonce = true;
     memcpy(c->nonce, w->nonce, sizeof(c->nonce));
-    tw_secure_free(c->secure);
-    c->secure = NULL;
-    c->run_left.n = 0;
+    drop_secure(c);
     try_call(c);
 }
 

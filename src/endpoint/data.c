@@ -70,7 +70,7 @@ void ep_conn_choose(struct conn *c)
     tw_mtu_reset(&c->mtu, e->now, now.rung == TW_RUNG_UDP || now.rung == TW_RUNG_STUN, token);
     if (c->secure) {
         tw_secure_set_mtu(c->secure, e->now, c->mtu.now);
-        tw_secure_new_path(c->secure, e->now, true);
+        tw_secure_new_path(c->secure, e->now);
     }
     if (!c->id || c->state == CONN_ENDING)
         return;
@@ -90,12 +90,10 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
 {
     struct tw_endpoint *e = c->e;
     struct tw_datagram d = { .iov = &data, .iov_n = 1, .tos = tos };
-    uint8_t reply[TW_MTU_HEADER];
     size_t n;
     if (!c->secure)
         return;
-    if (tw_mtu_recv(&c->mtu, e->now, data, reply, &n)) {
-        memcpy(e->word, reply, n);
+    if (tw_mtu_recv(&c->mtu, e->now, data, e->word, &n)) {
         if (n && c->ice_up)
             send_raw(c, tw_bytes(e->word, n));
         tw_secure_set_mtu(c->secure, e->now, c->mtu.now);

@@ -64,7 +64,7 @@ struct conn {
     struct link *link;
     uint32_t link_gen, call;     /* while has_call */
     bool has_call;
-    unsigned links_tried;        /* bits: of the links it may be at */
+    unsigned links_left;         /* bits: of the links it may be at, not asked yet */
     struct tw_box to, from;
     struct tw_ice_candidate cands[TW_OFFER_CANDIDATES]; /* ours */
     size_t cand_n, cand_told;
@@ -130,7 +130,6 @@ struct tw_endpoint {
     size_t queue_at, queue_n, queue_cap;
     uint8_t *tx_buf;             /* TW_SECURE_BATCH */
     uint8_t word[TW_OFFER_SEALED_MAX], plain[TW_OFFER_MAX];
-    struct tw_bytes iov;
     bool closing, closed_told;
 };
 

@@ -367,11 +367,6 @@ static int judge(const struct stream *st, const struct tw_stun_msg *m)
     return 0;
 }
 
-static uint64_t read_u64(struct tw_bytes v)
-{
-    return (uint64_t)tw_get_u32(v.p) << 32 | tw_get_u32(v.p + 4);
-}
-
 static void switch_role(struct tw_ice *a, bool controlling)
 {
     a->controlling = controlling;
@@ -386,7 +381,7 @@ static bool settle_roles(struct tw_ice *a, const struct tw_stun_msg *m)
     enum tw_stun_attr same = a->controlling ? TW_STUN_A_ICE_CONTROLLING : TW_STUN_A_ICE_CONTROLLED;
     if (!tw_stun_has(m, same))
         return true;
-    bool greater = a->tiebreaker >= read_u64(tw_stun_get(m, same));
+    bool greater = a->tiebreaker >= tw_get_u64(tw_stun_get(m, same).p);
     if (a->cfg.lite) /* RFC 8445 §6.1.1: of a full and a lite one the full one controls */
         return false;
     if (a->controlling == greater)

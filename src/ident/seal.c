@@ -124,8 +124,7 @@ static void number_nonce(const uint8_t number[8], uint8_t nonce[12])
 void tw_box_seal(struct tw_box *b, struct tw_bytes msg, uint8_t *out)
 {
     uint8_t nonce[12];
-    tw_put_u32(out, (uint32_t)(b->next >> 32));
-    tw_put_u32(out + 4, (uint32_t)b->next);
+    tw_put_u64(out, b->next);
     b->next++;
     number_nonce(out, nonce);
     crypto_aead_chacha20poly1305_ietf_encrypt(out + 8, NULL, msg.p, msg.n, out, 8, NULL, nonce, b->key);
@@ -136,7 +135,7 @@ int tw_box_open(struct tw_box *b, struct tw_bytes in, uint8_t *out)
     uint8_t nonce[12];
     if (in.n < TW_BOX_OVERHEAD)
         return TW_EAUTH;
-    uint64_t number = (uint64_t)tw_get_u32(in.p) << 32 | tw_get_u32(in.p + 4);
+    uint64_t number = tw_get_u64(in.p);
     number_nonce(in.p, nonce);
     if (number < b->next || crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, in.p + 8, in.n - 8,
                                                                       in.p, 8, nonce, b->key))

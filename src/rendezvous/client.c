@@ -11,8 +11,6 @@
 #define DAY_MS (86400 * 1000ULL)
 #define NEIGHBOUR_MS (2 * 3600 * 1000ULL) /* a mailbox of the next day's is opened so early, or a bit later */
 
-enum { CALLEE_BIT = (int)0x80000000U }; /* numbers that the server gives have it, ours do not */
-
 struct tw_rdv {
     struct tw_rdv_config cfg;
     struct tw_env env;
@@ -20,7 +18,7 @@ struct tw_rdv {
     struct tw_ws *ws;
     struct tw_rdv_hello hello;
     uint8_t hello_bytes[TW_RDV_HELLO_MAX];
-    bool up, closed, registered;
+    bool up, closed;
     uint32_t epoch, next_epoch;  /* of the mailboxes that are ours, or asked for */
     tw_time jitter;
     uint32_t next_call;
@@ -160,7 +158,7 @@ int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee, stru
     int err = mailbox_of(r, callee, epoch_now(r), &name);
     if (err)
         return err;
-    r->next_call = (r->next_call + 1) & ~(uint32_t)CALLEE_BIT;
+    r->next_call = (r->next_call + 1) & ~TW_RDV_CALLEE;
     *ret_call = r->next_call;
     return send_call(r, TW_RDV_M_CALL, r->next_call, tw_bytes(name.b, TW_KEY_SIZE), offer);
 }
@@ -208,14 +206,13 @@ static bool on_registered(struct tw_rdv *r, struct tw_rd *in, struct tw_rdv_even
     if (in->error || what > 2 || mailbox_of(r, &r->cfg.self->key, r->epoch, &ours) ||
         memcmp(ours.b, name.p, TW_KEY_SIZE) != 0) /* tomorrow's, or yesterday's */
         return false;
-    r->registered = what == 0;
     ev->type = what == 0 ? TW_RDV_REGISTERED : what == 1 ? TW_RDV_REPLACED : TW_RDV_DENIED;
     return true;
 }
 
-static void pong(struct tw_rdv *r)
+static void send_bare(struct tw_rdv *r, uint8_t type)
 {
-    const struct tw_bytes part = tw_bytes((const uint8_t[]){ TW_RDV_M_PONG }, 1);
+    const struct tw_bytes part = tw_bytes(&type, 1);
     (void)!tw_ws_send(r->ws, &part, 1);
 }
 
@@ -231,7 +228,7 @@ static bool on_message(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event
     case TW_RDV_M_REGISTERED:
         return on_registered(r, &rd, ev);
     case TW_RDV_M_PING:
-        pong(r);
+        send_bare(r, TW_RDV_M_PONG);
         return false;
     case TW_RDV_M_DRAIN:
         ev->type = TW_RDV_DRAIN;
@@ -284,9 +281,8 @@ void tw_rdv_tick(struct tw_rdv *r, tw_time now)
     if (r->pinged != TW_NEVER && now >= r->pinged + PONG_WITHIN) {
         tw_ws_close(r->ws);
     } else if (r->up && r->pinged == TW_NEVER && now >= r->heard + PING_EVERY) {
-        const struct tw_bytes part = tw_bytes((const uint8_t[]){ TW_RDV_M_PING }, 1);
         r->pinged = now;
-        (void)!tw_ws_send(r->ws, &part, 1);
+        send_bare(r, TW_RDV_M_PING);
     }
 }
 

@@ -42,8 +42,7 @@ static void candidate(struct tw_wr *w, const struct tw_ice_candidate *c)
 static void put_time(struct tw_wr *w, uint64_t ms)
 {
     uint8_t b[8];
-    tw_put_u32(b, (uint32_t)(ms >> 32));
-    tw_put_u32(b + 4, (uint32_t)ms);
+    tw_put_u64(b, ms);
     part(w, PART_TIME, tw_bytes(b, sizeof(b)));
 }
 
@@ -127,7 +126,7 @@ static bool read_part(unsigned type, struct tw_bytes b, struct tw_word *o)
     case PART_SECRET:
         return fixed(b, o->secret, sizeof(o->secret));
     case PART_TIME:
-        o->unix_ms = b.n == 8 ? (uint64_t)tw_get_u32(b.p) << 32 | tw_get_u32(b.p + 4) : 0;
+        o->unix_ms = b.n == 8 ? tw_get_u64(b.p) : 0;
         return b.n == 8;
     case PART_NONCE:
         return o->has_nonce = fixed(b, o->nonce, sizeof(o->nonce));

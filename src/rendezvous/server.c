@@ -21,7 +21,6 @@
 #define SIGNAL_BURST (8 * TW_SEC)
 #define PATCH_BURST (4 * TW_SEC)
 enum {
-    CALLEE_BIT = (int)0x80000000U,
     BACKLOG_DROP = 64 << 10,       /* a slow reader loses datagrams, */
     BACKLOG_MAX = 1 << 20,         /* and then the connection */
     NAME_RANDOM = 9,
@@ -170,6 +169,12 @@ static void say(struct tw_desk *d, struct client *c, const struct tw_bytes *part
     mark(d, c);
 }
 
+static void say_bare(struct tw_desk *d, struct client *c, uint8_t type)
+{
+    const struct tw_bytes part = tw_bytes(&type, 1);
+    say(d, c, &part, 1);
+}
+
 static void say_call(struct tw_desk *d, struct client *c, uint8_t type, uint32_t id, struct tw_bytes body)
 {
     uint8_t head[5] = { type };
@@ -233,7 +238,7 @@ static struct call_end *new_call(struct tw_desk *d, struct client *from, uint32_
     struct call *k = calloc(1, sizeof(*k));
     if (!k)
         return NULL;
-    to->next_call = (to->next_call + 1) | (uint32_t)CALLEE_BIT;
+    to->next_call = (to->next_call + 1) | TW_RDV_CALLEE;
     k->end[0].other = &k->end[1];
     k->end[1].other = &k->end[0];
     if (link_end(d, &k->end[0], from, id)) {
@@ -254,7 +259,7 @@ static void on_call(struct tw_desk *d, struct client *c, struct tw_rd *r)
     uint32_t id = tw_rd_u32(r);
     struct tw_bytes name = tw_rd_bytes(r, TW_KEY_SIZE), body = tw_rd_bytes(r, r->n);
     struct tw_key key;
-    if (r->error || (id & (uint32_t)CALLEE_BIT) || find_call(d, c, id))
+    if (r->error || (id & TW_RDV_CALLEE) || find_call(d, c, id))
         return;
     d->stats.called++;
     memcpy(key.b, name.p, TW_KEY_SIZE);
@@ -529,10 +534,10 @@ static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token)
         }
         h.server[h.server_n++] = s;
     }
-    const struct tw_bytes part = tw_bytes(buf, 0);
     if (tw_rdv_hello_encode(&h, &w))
         return;
-    say(d, c, &(struct tw_bytes){ part.p, w.n }, 1);
+    const struct tw_bytes part = tw_bytes(buf, w.n);
+    say(d, c, &part, 1);
 }
 
 static void end(struct tw_desk *d, struct client *c)
@@ -561,7 +566,7 @@ static void on_message(struct tw_desk *d, struct client *c, struct tw_bytes in)
         on_in_call(d, c, type, &r);
         break;
     case TW_RDV_M_PING:
-        say(d, c, &(struct tw_bytes){ (const uint8_t[]){ TW_RDV_M_PONG }, 1 }, 1);
+        say_bare(d, c, TW_RDV_M_PONG);
         break;
     default: /* of a later version */
         break;
@@ -615,7 +620,7 @@ void tw_desk_drain(struct tw_desk *d, tw_time now)
     for (uint32_t i = 0; d->clients.slots && i <= d->clients.mask; i++) {
         struct client *c = d->clients.slots[i].item;
         if (c && c->up)
-            say(d, c, &(struct tw_bytes){ (const uint8_t[]){ TW_RDV_M_DRAIN }, 1 }, 1);
+            say_bare(d, c, TW_RDV_M_DRAIN);
     }
 }
 

@@ -38,18 +38,6 @@ struct tw_addr tw_rd_addr(struct tw_rd *r)
     return a;
 }
 
-static void wr_u64(struct tw_wr *w, uint64_t v)
-{
-    tw_wr_u32(w, (uint32_t)(v >> 32));
-    tw_wr_u32(w, (uint32_t)v);
-}
-
-static uint64_t rd_u64(struct tw_rd *r)
-{
-    uint64_t high = tw_rd_u32(r);
-    return high << 32 | tw_rd_u32(r);
-}
-
 static void wr_text(struct tw_wr *w, struct tw_bytes b)
 {
     tw_wr_u8(w, (uint8_t)b.n);
@@ -74,7 +62,7 @@ int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr *w)
     tw_wr_u8(w, TW_RDV_M_HELLO);
     tw_wr_u8(w, VERSION);
     tw_wr_bytes(w, tw_bytes(h->challenge, TW_RDV_CHALLENGE));
-    wr_u64(w, h->unix_ms);
+    tw_wr_u64(w, h->unix_ms);
     tw_wr_u8(w, h->may_register ? MAY_REGISTER : 0);
     tw_wr_addr(w, &h->seen);
     tw_wr_u8(w, (uint8_t)h->server_n);
@@ -104,7 +92,7 @@ int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret)
     struct tw_bytes challenge = tw_rd_bytes(&r, TW_RDV_CHALLENGE);
     if (challenge.n == TW_RDV_CHALLENGE)
         memcpy(h.challenge, challenge.p, TW_RDV_CHALLENGE);
-    h.unix_ms = rd_u64(&r);
+    h.unix_ms = tw_rd_u64(&r);
     h.may_register = tw_rd_u8(&r) & MAY_REGISTER;
     h.seen = tw_rd_addr(&r);
     size_t n = tw_rd_u8(&r);

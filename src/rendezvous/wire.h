@@ -6,6 +6,7 @@
 #include <thalweg/ident.h>
 #include <thalweg/uri.h>
 
+#define TW_RDV_CALLEE 0x80000000U /* numbers of calls that the server gives have this bit, others do not */
 #define TW_RDV_PATH "/thalweg"
 #define TW_RDV_PROTOCOL "thalweg-rendezvous.1"
 #define TW_RDV_CHALLENGE 32
@@ -21,7 +22,7 @@ enum tw_rdv_type {
     TW_RDV_M_SIGNAL = 3,     /* call, bytes */
     TW_RDV_M_DATAGRAM = 4,   /* call, bytes; may be dropped */
     TW_RDV_M_HANGUP = 5,     /* call, reason */
-    TW_RDV_M_PING = 6,       /* answered by the same */
+    TW_RDV_M_PING = 6,       /* answered by PONG */
     TW_RDV_M_PONG = 7,
     TW_RDV_M_HELLO = 0x81,
     TW_RDV_M_REGISTERED = 0x82, /* mailbox, 0: it is yours; 1: somebody newer took it; 2: refused */

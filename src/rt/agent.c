@@ -65,18 +65,6 @@ void tw_rt_agent_flush(struct tw_rt_agent *a)
         tw_rt_tx_flush(a->tx);
 }
 
-static void arm(struct tw_rt_agent *a)
-{
-    tw_time at = a->ops->deadline(a->machine), now = tw_rt_now();
-    if (at == TW_NEVER) {
-        uv_timer_stop(&a->timer);
-        return;
-    }
-    uv_update_time(a->timer.loop);
-    uv_timer_start(&a->timer, on_timer,
-                   at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
-}
-
 static void drain(struct tw_rt_agent *a)
 {
     tw_rt_agent_send(a);
@@ -90,7 +78,7 @@ void tw_rt_agent_pump(struct tw_rt_agent *a)
     if (!a->linked)
         tw_rt_tx_flush(a->tx);
     if (!a->closing && !a->over)
-        arm(a);
+        tw_rt_timer_at(&a->timer, a->ops->deadline(a->machine), on_timer);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)

@@ -44,9 +44,14 @@ static bool has_id(const void *item, const void *key)
     return ((const struct guest *)item)->id == *(const uint32_t *)key;
 }
 
+static uint32_t hash_of(uint32_t id)
+{
+    return id * 2654435761U; /* they come in order, and are ours */
+}
+
 static struct guest *find(struct tw_rt_desk *d, uint32_t id)
 {
-    return tw_map_get(&d->guests, id * 2654435761U, has_id, &id);
+    return tw_map_get(&d->guests, hash_of(id), has_id, &id);
 }
 
 static void released(struct tw_rt_desk *d)
@@ -74,7 +79,7 @@ static void dismiss(struct guest *g)
     if (g->closing)
         return;
     g->closing = true;
-    tw_map_del(&g->desk->guests, g->id * 2654435761U, g);
+    tw_map_del(&g->desk->guests, hash_of(g->id), g);
     tw_rt_link_close(&g->link, on_guest_closed);
 }
 
@@ -96,14 +101,8 @@ static void pump(struct tw_rt_desk *d)
             dismiss(g);
         }
     }
-    if (d->over)
-        return;
-    tw_time at = tw_desk_deadline(d->desk), now = tw_rt_now();
-    uv_update_time(d->loop);
-    if (at == TW_NEVER)
-        uv_timer_stop(&d->timer);
-    else
-        uv_timer_start(&d->timer, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
+    if (!d->over)
+        tw_rt_timer_at(&d->timer, tw_desk_deadline(d->desk), on_timer);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -123,7 +122,6 @@ static size_t on_data(struct tw_rt_link *l, struct tw_bytes data)
     struct guest *g = l->user;
     if (g->closing)
         return data.n;
-    tw_desk_clock(g->desk->desk, tw_rt_now(), (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC));
     tw_desk_recv(g->desk->desk, tw_rt_now(), g->id, data);
     pump(g->desk);
     return data.n;
@@ -151,12 +149,14 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
         return false;
     g->desk = d;
     g->id = ++d->next;
-    if (tw_map_put(&d->guests, g->id * 2654435761U, g)) {
+    if (tw_map_put(&d->guests, hash_of(g->id), g)) {
         free(g);
         return false;
     }
+    /* What the greeting says; once for each who comes is often enough. */
+    tw_desk_clock(d->desk, tw_rt_now(), (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC));
     if (tw_desk_connected(d->desk, tw_rt_now(), g->id, remote)) {
-        tw_map_del(&d->guests, g->id * 2654435761U, g);
+        tw_map_del(&d->guests, hash_of(g->id), g);
         free(g);
         return false;
     }
@@ -164,7 +164,7 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
     if (tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, "http/1.1", &events, g)) {
         tw_rt_tls_unref(tls);
         tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
-        tw_map_del(&d->guests, g->id * 2654435761U, g);
+        tw_map_del(&d->guests, hash_of(g->id), g);
         free(g);
         return false;
     }

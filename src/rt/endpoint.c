@@ -68,16 +68,20 @@ static void on_closed(struct tw_rt_link *link)
     try_next(l);
 }
 
-static void end(struct rdv_link *l)
+/* What is under way frees it when it is over. */
+static void close_link(struct tw_rt_endpoint *r, uint32_t sock)
 {
-    if (l->state == LINK_END)
+    struct rdv_link *l = find(r, sock);
+    if (!l)
         return;
-    bool looking = l->state == LINK_LOOKUP, linked = l->state == LINK_LINK;
+    bool looking = l->state == LINK_LOOKUP, linked = l->state == LINK_LINK, idle = l->state == LINK_NEXT;
     l->state = LINK_END;
     if (looking)
-        uv_cancel((uv_req_t *)&l->lookup); /* its callback frees */
+        uv_cancel((uv_req_t *)&l->lookup);
     else if (linked)
         tw_rt_link_close(&l->link, on_closed);
+    else if (idle)
+        forget(l);
 }
 
 static void on_open(struct tw_rt_link *link)
@@ -192,7 +196,6 @@ static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *
     l->next = r->links;
     r->links = l;
     if (!tw_addr_parse(l->server.host, l->server.port, &ip)) {
-        ip.port = l->server.port;
         l->addrs[l->addr_n++] = ip;
         l->state = LINK_NEXT;
         try_next(l);
@@ -202,19 +205,6 @@ static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *
     if (uv_getaddrinfo(r->sockets.loop, &l->lookup, on_looked_up, l->server.host, NULL, &hints)) {
         l->state = LINK_NEXT;
         failed(l, "its name can't be looked up");
-    }
-}
-
-static void close_link(struct tw_rt_endpoint *r, uint32_t sock)
-{
-    struct rdv_link *l = find(r, sock);
-    if (!l)
-        return;
-    if (l->state == LINK_NEXT) {
-        l->state = LINK_END;
-        forget(l);
-    } else {
-        end(l);
     }
 }
 

@@ -86,3 +86,14 @@ unsigned long tw_rt_raise_files(unsigned long want)
     }
     return more.rlim_cur;
 }
+
+void tw_rt_timer_at(uv_timer_t *t, tw_time at, uv_timer_cb on_timer)
+{
+    tw_time now = tw_rt_now();
+    if (at == TW_NEVER) {
+        uv_timer_stop(t);
+        return;
+    }
+    uv_update_time(t->loop);
+    uv_timer_start(t, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
+}

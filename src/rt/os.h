@@ -2,6 +2,8 @@
 #ifndef TW_RT_OS_H
 #define TW_RT_OS_H
 
+#include <uv.h>
+
 #include <thalweg/env.h>
 
 /* CLOCK_MONOTONIC. */
@@ -16,6 +18,9 @@ unsigned long tw_rt_raise_files(unsigned long want);
 
 /* CPU time this thread has used. */
 tw_time tw_rt_thread_time(void);
+
+/* Sets a timer for this point of tw_rt_now()'s clock, rounded up to what libuv counts in; TW_NEVER: stops it. */
+void tw_rt_timer_at(uv_timer_t *t, tw_time at, uv_timer_cb on_timer);
 
 /* Unix time minus tw_rt_now(). */
 tw_time tw_rt_unix_offset(void);

@@ -373,18 +373,6 @@ static void on_timer(uv_timer_t *t)
     tw_rt_sockets_pump(r);
 }
 
-static void arm(struct tw_rt_sockets *r)
-{
-    tw_time at = r->ops->deadline(r->machine), now = tw_rt_now();
-    if (at == TW_NEVER) {
-        uv_timer_stop(&r->timer);
-        return;
-    }
-    uv_update_time(r->loop);
-    uv_timer_start(&r->timer, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC),
-                   0);
-}
-
 void tw_rt_sockets_pump(struct tw_rt_sockets *r)
 {
     if (r->draining || r->over) { /* called from an event: the loop below goes on */
@@ -399,7 +387,7 @@ void tw_rt_sockets_pump(struct tw_rt_sockets *r)
     if (r->over)
         return;
     tw_rt_tx_flush(r->tx);
-    arm(r);
+    tw_rt_timer_at(&r->timer, r->ops->deadline(r->machine), on_timer);
 }
 
 static void on_nat64(void *user, const struct tw_range *prefix)

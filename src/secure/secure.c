@@ -542,10 +542,10 @@ bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ev)
 
 /* --- verbs ---------------------------------------------------------------------------------------- */
 
-void tw_secure_new_path(struct tw_secure *s, tw_time now, bool reset)
+void tw_secure_new_path(struct tw_secure *s, tw_time now)
 {
     s->now = now;
-    if (!s->conn || !s->confirmed || !reset || now - s->last_switch < SWITCH_PAUSE)
+    if (!s->conn || !s->confirmed || now - s->last_switch < SWITCH_PAUSE)
         return; /* then under the same label: what was learned of the path before is used on */
     s->last_switch = now;
     if (s->cfg.server) {
@@ -609,9 +609,4 @@ void tw_secure_stats(const struct tw_secure *s, struct tw_secure_stats *ret)
     ret->rtt = (tw_time)info.smoothed_rtt;
     ret->min_rtt = info.min_rtt == UINT64_MAX ? 0 : (tw_time)info.min_rtt;
     ret->window = info.cwnd;
-}
-
-bool tw_secure_is_connected(const struct tw_secure *s)
-{
-    return s->confirmed && !s->closed;
 }

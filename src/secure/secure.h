@@ -74,8 +74,8 @@ bool tw_secure_poll_tx(struct tw_secure *s, struct tw_datagram *ret_out);
 bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ret_event);
 tw_time tw_secure_deadline(const struct tw_secure *s);
 
-/* Data goes over another path from now on. reset: congestion control begins anew. */
-void tw_secure_new_path(struct tw_secure *s, tw_time now, bool reset);
+/* Data goes over another path from now on: congestion control begins anew. */
+void tw_secure_new_path(struct tw_secure *s, tw_time now);
 /* How large a datagram the path carries: TW_SECURE_MTU_MIN .. TW_SECURE_MTU_MAX. */
 void tw_secure_set_mtu(struct tw_secure *s, tw_time now, size_t mtu);
 
@@ -105,6 +105,5 @@ struct tw_secure_stats {
     uint64_t dropped;         /* packets that were not the peer's, or not of this connection */
 };
 void tw_secure_stats(const struct tw_secure *s, struct tw_secure_stats *ret_stats);
-bool tw_secure_is_connected(const struct tw_secure *s);
 
 #endif

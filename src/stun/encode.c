@@ -74,10 +74,8 @@ void tw_stun_add_u32(struct tw_stun_enc *e, enum tw_stun_attr a, uint32_t v)
 void tw_stun_add_u64(struct tw_stun_enc *e, enum tw_stun_attr a, uint64_t v)
 {
     uint8_t *at = open_attr(e, a, 8);
-    if (!at)
-        return;
-    tw_put_u32(at, (uint32_t)(v >> 32));
-    tw_put_u32(at + 4, (uint32_t)v);
+    if (at)
+        tw_put_u64(at, v);
 }
 
 void tw_stun_add_addr(struct tw_stun_enc *e, enum tw_stun_attr a, const struct tw_addr *v)

@@ -8,13 +8,6 @@ enter_lab "$@"
 . "$HERE/labnet.sh"
 head -c 300000 /dev/urandom >"$WORK/file"
 
-# as NAME thalweg...: with an identity of its own.
-as() {
-    who=$1
-    shift
-    in_ns "$who" env XDG_CONFIG_HOME="$WORK/home-$who" "$@"
-}
-
 # listen_at_b options...: $listener, as soon as it can be dialled.
 listen_at_b() {
     ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$BUILD/thalweg" listen --echo --json -s "$server" \
@@ -26,8 +19,7 @@ listen_at_b() {
 # dial NAT-A NAT-B RUNGS: b listens, a dials; one of these rungs carries it in the end.
 dial() {
     lab_up 10 "$1" "$2"
-    server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
-    [ -n "$server" ] || { cat "$WORK/thalwegd"; fail "no rendezvous"; }
+    server=$RENDEZVOUS
     address=$(as b "$BUILD/thalweg" id -s "$server")
     caller=$(as a "$BUILD/thalweg" id)
     listen_at_b --allow "$caller"
@@ -54,7 +46,7 @@ dial blocked blocked tcp,relay
 
 # Nobody home, and not let in.
 lab_up 10 - -
-server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+server=$RENDEZVOUS
 address=$(as b "$BUILD/thalweg" id -s "$server")
 as a timeout 20 "$BUILD/thalweg" connect "$address" </dev/null 2>"$WORK/a"
 [ $? = 3 ] && grep -q "nobody with that key" "$WORK/a" || { cat "$WORK/a"; fail "absent"; }

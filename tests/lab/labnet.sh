@@ -30,6 +30,14 @@ lab_up() {
     ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open $sandbox >"$WORK/thalwegd" 2>&1 &
     RELAY=$!
     wait_for 5 grep -q "rendezvous at 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
+    RENDEZVOUS=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
+}
+
+# as NAME thalweg...: on that machine, with an identity of its own.
+as() {
+    who=$1
+    shift
+    ip netns exec "$who" env XDG_CONFIG_HOME="$WORK/home-$who" "$@"
 }
 
 lab_down() {

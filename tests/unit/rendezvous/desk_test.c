@@ -8,17 +8,7 @@
 enum { USERS = 40 };
 #define NOON ((uint64_t)20000 * 86400000 + 43200000)
 
-static void fill(void *ctx, void *out, size_t n)
-{
-    static uint64_t x = 88172645463325252ULL;
-    uint8_t *p = out;
-    (void)ctx;
-    for (size_t i = 0; i < n; i++) {
-        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        p[i] = (uint8_t)x;
-    }
-}
-static const struct tw_env env = { .rng = { fill, NULL } };
+static const struct tw_env env = { .rng = { test_random, NULL } };
 
 /* Users of one desk, and the last event of each kind that each of them saw. */
 static struct desk_world {

@@ -4,17 +4,7 @@
 
 enum { DELAY_MS = 20, IN_FLIGHT = 4096, MTU_SLOT = TW_SECURE_BATCH };
 
-static void fill(void *ctx, void *out, size_t n)
-{
-    static uint64_t x = 88172645463325252ULL;
-    uint8_t *p = out;
-    (void)ctx;
-    for (size_t i = 0; i < n; i++) {
-        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        p[i] = (uint8_t)x;
-    }
-}
-static const struct tw_env env = { .rng = { fill, NULL } };
+static const struct tw_env env = { .rng = { test_random, NULL } };
 
 /* Two ends and a link of DELAY_MS each way. */
 struct packet {
@@ -285,7 +275,7 @@ static bool lose(struct net *n, int to, uint8_t *p, size_t len)
 {
     uint8_t r;
     (void)n, (void)to, (void)p, (void)len;
-    fill(NULL, &r, 1);
+    test_random(NULL, &r, 1);
     return r >= 26; /* a tenth is lost */
 }
 
@@ -293,7 +283,7 @@ static bool spoil(struct net *n, int to, uint8_t *p, size_t len)
 {
     uint8_t r;
     (void)n, (void)to;
-    fill(NULL, &r, 1);
+    test_random(NULL, &r, 1);
     if (r < 26)
         p[r % len] ^= 1;
     return true;
@@ -331,7 +321,7 @@ static void a_new_path_is_taken_without_losing_anything(void **state)
     run_for(TW_SEC);
     for (int i = 0; i < 8; i++) {
         for (int k = 0; k < 2; k++)
-            tw_secure_new_path(net.end[k], net.now, true);
+            tw_secure_new_path(net.end[k], net.now);
         transfer(i & 1, 300000, 20 * TW_SEC, false);
         run_for(3 * TW_SEC);
     }
