@@ -164,7 +164,6 @@ int main(int argc, char **argv)
     cfg.endpoint.listen = true; /* both: online is when it is warm */
     cfg.endpoint.allow_any = true;
     cfg.endpoint.ice.no_mapping = true;
-    cfg.endpoint.ice.tcp = true;
     b.loop = uv_default_loop();
     uv_timer_init(b.loop, &b.timer);
     if (tw_rt_endpoint_init(&b.rt, b.loop, &cfg))

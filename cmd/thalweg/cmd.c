@@ -6,6 +6,7 @@
 
 #include <thalweg/error.h>
 
+#include "rt/file.h"
 #include "rt/resolve.h"
 
 /* --- options ------------------------------------------------------------------------------ */
@@ -166,17 +167,13 @@ int cmd_find_server(const char *text, bool turn, const char *family, struct tw_u
 
 int cmd_read_ca(const char *path, struct tw_bytes *ret)
 {
-    static uint8_t buf[1 << 18];
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(buf, 1, sizeof(buf), f) : 0;
-    if (!f || n == 0 || n == sizeof(buf)) {
+    char *text; /* until the process ends */
+    size_t n;
+    if (tw_rt_read_file(path, 1 << 20, &text, &n)) {
         fprintf(stderr, "thalweg: --ca: cannot read %s\n", path);
-        if (f)
-            fclose(f);
         return EXIT_USAGE;
     }
-    fclose(f);
-    *ret = tw_bytes(buf, n);
+    *ret = tw_bytes(text, n);
     return EXIT_OK;
 }
 

@@ -29,7 +29,7 @@ struct guest {
 static struct forward {
     struct peer peer;
     const char *address, *target;
-    char key_and_server[400];
+    char key_and_server[TW_ADDRESS_TEXT_MAX];
     uint32_t conn;
     bool ready, socks;
     int fd;
@@ -269,22 +269,12 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
     }
 }
 
-/* ADDRESS[:HOST:PORT]: the key has a fixed length, and a server's name may have a port of its own, so the target
- * is what stands behind the second colon from the end. */
+/* ADDRESS[:HOST:PORT] */
 static void split_address(const char *text)
 {
-    const char *at = strchr(text, '@'), *from = text + strlen(text);
-    unsigned colons = 0;
-    const char *pin = strchr(text, '#');
-    for (const char *c = pin ? pin : text; *c; c++)
-        colons += *c == ':';
-    bool target = at ? colons >= 2 : strlen(text) > TW_ADDRESS_LEN;
-    if (target && !at)
-        from = text + TW_ADDRESS_LEN;
-    for (unsigned seen = 0; target && at && from > text && seen < 2;)
-        seen += *--from == ':';
-    snprintf(f.key_and_server, sizeof(f.key_and_server), "%.*s", (int)(from - text), text);
-    f.target = *from == ':' ? from + 1 : NULL;
+    size_t n = tw_address_span(text);
+    snprintf(f.key_and_server, sizeof(f.key_and_server), "%.*s", (int)n, text);
+    f.target = text[n] == ':' ? text + n + 1 : NULL;
 }
 
 int cmd_forward(int argc, char **argv)

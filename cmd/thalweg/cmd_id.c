@@ -16,7 +16,7 @@ int cmd_id(int argc, char **argv)
         { NULL },
     };
     uint8_t seed[TW_SEED_SIZE];
-    char path[4096], text[TW_ADDRESS_LEN + 2 + TW_SERVER_TEXT_MAX];
+    char path[4096], text[TW_ADDRESS_TEXT_MAX];
     struct tw_address a = { 0 };
     struct tw_ident id;
     const char *why;

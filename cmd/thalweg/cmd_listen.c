@@ -399,7 +399,7 @@ static int check(void)
 static void say_ready(void)
 {
     struct tw_address a = { .key = *tw_endpoint_key(l.peer.rt.endpoint) };
-    char text[TW_ADDRESS_LEN + 2 + TW_SERVER_TEXT_MAX];
+    char text[TW_ADDRESS_TEXT_MAX];
     if (l.peer.rt.cfg.endpoint.server_n)
         a.server = l.peer.rt.cfg.endpoint.servers[0];
     if (tw_address_format(&a, text, sizeof(text)))

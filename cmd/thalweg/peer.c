@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rt/file.h"
 #include "rt/os.h"
 
 /* --- what is printed -------------------------------------------------------------------------------- */
@@ -142,16 +143,10 @@ static void on_keylog(void *ctx, const char *line)
 /* The configuration file: "server URL" and "token TOKEN", one a line; the command line wins. */
 static int read_file(struct peer_options *o)
 {
-    static char text[16384];
-    char path[4096];
-    if (!config_path("config", path, sizeof(path)))
+    char path[4096], *text; /* text: until the process ends */
+    size_t n;
+    if (!config_path("config", path, sizeof(path)) || tw_rt_read_file(path, 1 << 16, &text, &n))
         return EXIT_OK;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return EXIT_OK;
-    size_t n = fread(text, 1, sizeof(text) - 1, f);
-    fclose(f);
-    text[n] = 0;
     bool servers = o->servers.n > 0;
     unsigned number = 0;
     for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -240,15 +235,6 @@ static void on_signal(uv_signal_t *s, int number)
     peer_end(s->data, 128 + number);
 }
 
-static bool has_aes(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    return __builtin_cpu_supports("aes");
-#else
-    return true;
-#endif
-}
-
 int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoint_config *cfg, bool stdout_is_data)
 {
     static struct peer_options o;
@@ -275,8 +261,6 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
         return EXIT_FAILED;
     }
     cfg->seed = seed;
-    cfg->no_aes = !has_aes();
-    cfg->ice.tcp = true;
     cfg->ice.no_mapping = o.no_mapping;
     cfg->ice.policy = o.relay_only ? TW_ICE_RELAY_ONLY : TW_ICE_ALL;
     cfg->keylog = p->keylog ? on_keylog : NULL;

@@ -20,6 +20,7 @@ TW_C_BEGIN
 #define TW_ENDPOINT_SERVERS_MAX 4
 #define TW_ENDPOINT_EARLY_MAX 4096   /* bytes of early data */
 #define TW_ENDPOINT_DATAGRAM_MAX 1100
+#define TW_ENDPOINT_INVITES_MAX 30
 #define TW_ENDPOINT_CODE_BYE 0       /* closed in peace */
 #define TW_ENDPOINT_CODE_LOST 1      /* no way to the peer any more */
 #define TW_ENDPOINT_CODE_REFUSED 2   /* a key was not what it should be, or not let in */
@@ -46,6 +47,8 @@ struct tw_endpoint_config {
     const uint8_t *seed;         /* TW_SEED_SIZE bytes: the identity */
     bool listen;                 /* be there to be dialled */
     bool allow_any;              /* by anybody; otherwise by whom tw_endpoint_allow() names */
+    bool unlisted;               /* but only by those who know an invite: no one else can find us, or see that we
+                                    are there */
     struct tw_rdv_addr servers[TW_ENDPOINT_SERVERS_MAX]; /* ours */
     const char *tokens[TW_ENDPOINT_SERVERS_MAX];          /* to use them with; NULL: none */
     size_t server_n;
@@ -70,6 +73,7 @@ enum tw_endpoint_event_type {
     TW_EP_ONLINE,       /* server: we can be dialled there */
     TW_EP_OFFLINE,      /* server, why: no more, or not yet; it is tried again */
     TW_EP_KNOCK,        /* key: somebody who is not allowed dialled us */
+    TW_EP_INVITED,      /* key, data: the invite that let it in; INCOMING follows */
     TW_EP_INCOMING,     /* conn, key: somebody who is allowed */
     TW_EP_EARLY,        /* conn, data: what came with the offer; at most once, may be lost */
     TW_EP_READY,        /* conn: the peer has proved its key; streams can be opened */
@@ -143,6 +147,17 @@ TW_API TW_NODISCARD int tw_endpoint_allow(struct tw_endpoint *e, const struct tw
 TW_API void tw_endpoint_disallow(struct tw_endpoint *e, const struct tw_key *key);
 /* Forgets all of them. */
 TW_API void tw_endpoint_disallow_all(struct tw_endpoint *e);
+
+struct tw_endpoint_invite {
+    uint8_t secret[TW_INVITE_SIZE];
+    uint32_t uses;               /* how many keys it lets in, still */
+    uint64_t expires_ms;         /* since 1970; 0: never */
+};
+/* Has these invites from now on, and no others; copied. Who dials with one is let in, for good, and its uses are one
+ * less. One without uses lets nobody new in, but an unlisted endpoint can be found by it. n: up to
+ * TW_ENDPOINT_INVITES_MAX, else TW_EFULL. */
+TW_API TW_NODISCARD int tw_endpoint_invites(struct tw_endpoint *e, tw_time now,
+                                            const struct tw_endpoint_invite *list, size_t n);
 
 /* Dials a key, at its server or, where it names none, at ours. early: sent with the first packet, may arrive
  * never, but not twice; the peer gets it before it has proved anything but its key.

@@ -16,7 +16,9 @@ TW_C_BEGIN
 #define TW_ADDRESS_LEN 56      /* characters of a key as text */
 #define TW_SERVER_MAX 253      /* characters of a server's name */
 #define TW_SERVER_TEXT_MAX 300 /* of a server as text, with its NUL */
+#define TW_ADDRESS_TEXT_MAX (TW_ADDRESS_LEN + 1 + 26 + 1 + TW_SERVER_TEXT_MAX) /* of an address, with its NUL */
 #define TW_PIN_SIZE 16
+#define TW_INVITE_SIZE 16
 
 /* A public key. All zero: none (it is not a point that anybody has). */
 struct tw_key {
@@ -38,9 +40,11 @@ struct tw_rdv_addr {
     uint8_t pin[TW_PIN_SIZE]; /* the first bytes of the SHA-256 of the certificate's SubjectPublicKeyInfo */
 };
 
-/* A peer as a person names it: KEY[@SERVER]. */
+/* A peer as a person names it: KEY[+INVITE][@SERVER]. */
 struct tw_address {
     struct tw_key key;
+    bool invited;
+    uint8_t invite[TW_INVITE_SIZE]; /* a secret that lets its bearer in */
     struct tw_rdv_addr server; /* host empty: not said */
 };
 
@@ -59,11 +63,14 @@ static inline bool tw_key_eq(const struct tw_key *a, const struct tw_key *b)
  * BLAKE2b over both, without padding. */
 TW_API void tw_key_format(const struct tw_key *key, char ret_text[TW_ADDRESS_LEN + 1]);
 
-/* Reads KEY[@SERVER]. TW_EMALFORMED: *ret_why (may be NULL) says which part is wrong and how, a static
+/* Reads KEY[+INVITE][@SERVER]. TW_EMALFORMED: *ret_why (may be NULL) says which part is wrong and how, a static
  * text. Upper case is taken, too. */
 TW_API TW_NODISCARD int tw_address_parse(const char *text, struct tw_address *ret_address,
                                          const char **ret_why);
-/* cap: TW_ADDRESS_LEN + 1 + TW_SERVER_TEXT_MAX is always enough. TW_EFULL. */
+/* How many characters at the beginning of a text are an address. What follows begins with a colon, or is the end:
+ * in KEY@HOST:80:other:22 that is ":other:22". */
+TW_API size_t tw_address_span(const char *text);
+/* cap: TW_ADDRESS_TEXT_MAX is always enough. TW_EFULL. */
 TW_API TW_NODISCARD int tw_address_format(const struct tw_address *a, char *out, size_t cap);
 TW_API TW_NODISCARD int tw_rdv_addr_parse(const char *text, struct tw_rdv_addr *ret_server,
                                           const char **ret_why);

@@ -254,12 +254,14 @@ static void send_offer(struct conn *c)
     struct tw_endpoint *e = c->e;
     struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
                          .early = tw_bytes(c->early, c->early_n), .has_nonce = c->has_nonce };
+    const uint8_t *invite = c->peer.invited && !c->plainly ? c->peer.invite : NULL;
     size_t n;
+    w.invite = tw_bytes(invite, invite ? TW_INVITE_SIZE : 0);
     memcpy(w.secret, c->secret, sizeof(w.secret));
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
     introduce(c, &w);
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
-    err = err ? err : tw_rdv_call(c->link->rdv, e->now, &c->peer.key, tw_bytes(e->word, n), &c->call);
+    err = err ? err : tw_rdv_call(c->link->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), &c->call);
     if (err) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the call could not be made", false);
         return;
@@ -468,6 +470,21 @@ static void deliver_early(struct conn *c, struct tw_bytes early)
     ev->data = tw_bytes(c->early_in, early.n);
 }
 
+/* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
+static bool redeem(struct tw_endpoint *e, const struct tw_word *offer)
+{
+    struct tw_endpoint_invite *v = ep_is_allowed(e, &offer->caller) ? NULL : ep_invite(e, offer->invite);
+    if (!v)
+        return ep_is_allowed(e, &offer->caller);
+    if (tw_endpoint_allow(e, &offer->caller))
+        return false;
+    v->uses--;
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_INVITED);
+    ev->key = offer->caller;
+    ev->data = tw_bytes(v->secret, TW_INVITE_SIZE);
+    return true;
+}
+
 static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer)
 {
     struct conn *c = our_call_to(e, &offer->caller);
@@ -514,13 +531,13 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
         return;
     }
-    if (!ep_is_allowed(e, &offer.caller) || tw_key_eq(&offer.caller, &e->self.key)) {
+    if (!(ep_is_allowed(e, &offer.caller) || ep_invite(e, offer.invite)) || tw_key_eq(&offer.caller, &e->self.key)) {
         ep_push(e, TW_EP_KNOCK)->key = offer.caller;
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
     } else if (!is_fresh(e, &offer)) {
         say_retry(e, l, call, &offer);
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
-    } else if (ep_seen_before(e, &offer.caller, offer.secret)) {
+    } else if (ep_seen_before(e, &offer.caller, offer.secret) || !redeem(e, &offer)) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
     } else {
         struct conn *ours = our_call_to(e, &offer.caller);
@@ -583,6 +600,11 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
         c->give_up_at = e->now + ANSWER_WITHIN;
     } else if (reason == TW_RDV_HUNG_UP && c->has_nonce && c->state == CONN_CALLING) {
         return;              /* the end of the call that was answered by "retry" */
+    } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
+        c->has_call = false; /* the invite may have been redeemed, by us, long ago */
+        c->plainly = true;
+        drop_secure(c);
+        try_call(c);
     } else {
         fail_call(c, reason == TW_RDV_REFUSED ? TW_ENDPOINT_CODE_REFUSED
                      : reason == TW_RDV_NOT_HERE ? TW_ENDPOINT_CODE_ABSENT

@@ -28,12 +28,11 @@ uint64_t ep_unix_ms(const struct tw_endpoint *e)
 
 struct tw_endpoint_event *ep_push(struct tw_endpoint *e, enum tw_endpoint_event_type type)
 {
-    static struct tw_endpoint_event lost; /* without memory nothing can be told */
     if (e->queue_n == e->queue_cap) {
         size_t cap = e->queue_cap ? e->queue_cap * 2 : 16;
         struct tw_endpoint_event *more = realloc(e->queue, cap * sizeof(*more));
         if (!more)
-            return &lost;
+            return &e->lost;
         e->queue = more;
         e->queue_cap = cap;
     }
@@ -83,6 +82,31 @@ void tw_endpoint_disallow(struct tw_endpoint *e, const struct tw_key *key)
 void tw_endpoint_disallow_all(struct tw_endpoint *e)
 {
     e->allowed_n = 0;
+}
+
+int tw_endpoint_invites(struct tw_endpoint *e, tw_time now, const struct tw_endpoint_invite *list, size_t n)
+{
+    e->now = now;
+    if (n > TW_ENDPOINT_INVITES_MAX)
+        return TW_EFULL;
+    if (n)
+        memcpy(e->invites, list, n * sizeof(*list));
+    e->invite_n = n;
+    for (size_t i = 0; i < LINKS_MAX; i++)
+        if (e->links[i].used && e->links[i].own)
+            ep_link_invites(e, &e->links[i]);
+    return 0;
+}
+
+struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secret)
+{
+    for (size_t i = 0; secret.n == TW_INVITE_SIZE && i < e->invite_n; i++) {
+        struct tw_endpoint_invite *v = &e->invites[i];
+        if (v->uses && (!v->expires_ms || ep_unix_ms(e) < v->expires_ms) &&
+            sodium_memcmp(v->secret, secret.p, TW_INVITE_SIZE) == 0)
+            return v;
+    }
+    return NULL;
 }
 
 bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const uint8_t secret[32])

@@ -72,7 +72,7 @@ struct conn {
     uint8_t *early, *early_in;   /* ours, as long as it may be sent; the peer's */
     size_t early_n;
     uint8_t nonce[TW_OFFER_NONCE];
-    bool has_nonce;
+    bool has_nonce, plainly;     /* plainly: at the mailbox of the key, not at that of the invite */
     struct tw_endpoint_path path;
     struct tw_mtu mtu;
     struct tw_datagram run;      /* of secure's, being sent */
@@ -117,6 +117,8 @@ struct tw_endpoint {
     bool has_nat64;
     struct tw_key *allowed;
     size_t allowed_n, allowed_cap;
+    struct tw_endpoint_invite invites[TW_ENDPOINT_INVITES_MAX];
+    size_t invite_n;
     struct seen *seen;           /* SEEN_MAX; NULL: we are not dialled */
     unsigned seen_at;
     uint8_t nonce_key[32];
@@ -128,6 +130,7 @@ struct tw_endpoint {
     struct conn *tx, **tx_tail, *ev, **ev_tail;
     struct tw_endpoint_event *queue;
     size_t queue_at, queue_n, queue_cap;
+    struct tw_endpoint_event lost; /* without memory nothing can be told */
     uint8_t *tx_buf;             /* TW_SECURE_BATCH */
     uint8_t word[TW_OFFER_SEALED_MAX], plain[TW_OFFER_MAX];
     bool closing, closed_told;
@@ -143,6 +146,8 @@ struct tw_endpoint_event *ep_push(struct tw_endpoint *e, enum tw_endpoint_event_
 uint64_t ep_unix_ms(const struct tw_endpoint *e);
 void ep_random(struct tw_endpoint *e, void *out, size_t n);
 bool ep_is_allowed(const struct tw_endpoint *e, const struct tw_key *key);
+/* The invite that this is, if it still lets somebody in. */
+struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secret);
 /* Today's and yesterday's secrets; makes them when the day has changed. */
 void ep_prekeys(struct tw_endpoint *e);
 const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key);
@@ -153,6 +158,8 @@ bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const ui
 /* --- link.c --- */
 struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server);
 bool ep_link_is_up(const struct link *l);
+/* Shows a server the mailboxes of our invites. */
+void ep_link_invites(struct tw_endpoint *e, struct link *l);
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why);
 void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in);
 void ep_links_tick(struct tw_endpoint *e);

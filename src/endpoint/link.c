@@ -161,13 +161,24 @@ static void take_events(struct tw_endpoint *e, struct link *l)
     }
 }
 
+void ep_link_invites(struct tw_endpoint *e, struct link *l)
+{
+    uint8_t secrets[TW_ENDPOINT_INVITES_MAX][TW_INVITE_SIZE];
+    for (size_t i = 0; i < e->invite_n; i++)
+        memcpy(secrets[i], e->invites[i].secret, TW_INVITE_SIZE);
+    if (l->rdv)
+        tw_rdv_invites(l->rdv, e->now, (const uint8_t (*)[TW_INVITE_SIZE])secrets, e->invite_n);
+}
+
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why)
 {
     struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token,
-                                 .listen = l->own && e->cfg.listen };
+                                 .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
         l->remote = *remote;
+        if (l->own)
+            ep_link_invites(e, l);
         return;
     }
     down(e, l, why ? why : "out of memory");

@@ -2,7 +2,7 @@
 
 #include "ident/ident.h"
 
-enum { VERSION = 1, RAW = 1 + TW_KEY_SIZE + 2 };
+enum { VERSION = 1, RAW = 1 + TW_KEY_SIZE + 2, TEXT16 = 26 }; /* TEXT16: base32 of 16 bytes */
 
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
 
@@ -144,7 +144,7 @@ static const char *read_server(const char *text, struct tw_rdv_addr *ret)
         s.pinned = true;
         if (s.plain)
             return "a server without TLS (ws://) has no certificate to pin";
-        if (strlen(b32) != 26 || !decode32(b32, 26, s.pin, TW_PIN_SIZE))
+        if (strlen(b32) != TEXT16 || !decode32(b32, TEXT16, s.pin, TW_PIN_SIZE))
             return "the server's pin, after #, does not have 26 characters from a to z and 2 to 7";
     }
     size_t host = end;
@@ -173,7 +173,7 @@ int tw_rdv_addr_parse(const char *text, struct tw_rdv_addr *ret_server, const ch
 
 int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap)
 {
-    char port[8] = "", pin[28] = "";
+    char port[8] = "", pin[TEXT16 + 2] = "";
     bool v6 = strchr(s->host, ':') != NULL;
     if (s->port != (s->plain ? 80 : 443))
         snprintf(port, sizeof(port), ":%u", s->port);
@@ -188,11 +188,25 @@ int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap)
 
 /* --- addresses ------------------------------------------------------------------------------------ */
 
+/* NULL: it is one. */
+static const char *read_invite(const char *text, size_t len, struct tw_address *a)
+{
+    a->invited = true;
+    return len == TEXT16 && decode32(text, len, a->invite, TW_INVITE_SIZE)
+               ? NULL
+               : "the invite, after +, does not have 26 characters from a to z and 2 to 7";
+}
+
 int tw_address_parse(const char *text, struct tw_address *ret_address, const char **ret_why)
 {
     struct tw_address a = { 0 };
-    size_t len = strcspn(text, "@");
+    size_t len = strcspn(text, "+@");
     const char *why = read_key(text, len, &a.key);
+    if (!why && text[len] == '+') {
+        size_t n = strcspn(text + len + 1, "@");
+        why = read_invite(text + len + 1, n, &a);
+        len += 1 + n;
+    }
     if (!why && text[len])
         why = read_server(text + len + 1, &a.server);
     if (!why)
@@ -200,15 +214,33 @@ int tw_address_parse(const char *text, struct tw_address *ret_address, const cha
     return result(why, ret_why);
 }
 
+size_t tw_address_span(const char *text)
+{
+    size_t n = strcspn(text, "@:"), digits;
+    const char *at = text + n;
+    if (*at != '@')
+        return n;
+    at++;
+    if (!take(&at, "ws://"))
+        take(&at, "wss://");
+    at += *at == '[' ? strcspn(at, "]") : strcspn(at, ":#");
+    at += *at == ']';
+    digits = *at == ':' ? strspn(at + 1, "0123456789") : 0;
+    if (digits && strchr(":#/", at[1 + digits])) /* a port; strchr finds the end, too */
+        at += 1 + digits;
+    at += strcspn(at, ":");
+    return (size_t)(at - text);
+}
+
 int tw_address_format(const struct tw_address *a, char *out, size_t cap)
 {
-    if (cap < TW_ADDRESS_LEN + 1)
-        return TW_EFULL;
-    tw_key_format(&a->key, out);
-    if (!a->server.host[0])
-        return 0;
-    if (cap < TW_ADDRESS_LEN + 2)
-        return TW_EFULL;
-    out[TW_ADDRESS_LEN] = '@';
-    return tw_rdv_addr_format(&a->server, out + TW_ADDRESS_LEN + 1, cap - TW_ADDRESS_LEN - 1);
+    char invite[TEXT16 + 2] = "", server[TW_SERVER_TEXT_MAX] = "", key[TW_ADDRESS_LEN + 1];
+    tw_key_format(&a->key, key);
+    if (a->invited) {
+        invite[0] = '+';
+        encode32(tw_bytes(a->invite, TW_INVITE_SIZE), invite + 1);
+    }
+    int err = a->server.host[0] ? tw_rdv_addr_format(&a->server, server, sizeof(server)) : 0;
+    int n = snprintf(out, cap, "%s%s%s%s", key, invite, server[0] ? "@" : "", server);
+    return err ? err : n < 0 || (size_t)n >= cap ? TW_EFULL : 0;
 }

@@ -21,6 +21,8 @@ struct tw_rdv {
     bool up, closed;
     uint32_t epoch, next_epoch;  /* of the mailboxes that are ours, or asked for */
     tw_time jitter;
+    uint8_t invites[TW_RDV_INVITES][TW_INVITE_SIZE];
+    size_t invite_n;
     uint32_t next_call;
 };
 
@@ -91,15 +93,21 @@ static uint32_t epoch_now(const struct tw_rdv *r)
     return (uint32_t)(server_ms(r) / DAY_MS);
 }
 
-static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t epoch, struct tw_key *ret)
+static struct tw_mailbox_of of_day(const struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
 {
-    const struct tw_mailbox_of of = { epoch, r->cfg.server.host, tw_bytes(NULL, 0) };
+    return (struct tw_mailbox_of){ epoch, r->cfg.server.host, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
+}
+
+static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t epoch, const uint8_t *invite,
+                      struct tw_key *ret)
+{
+    const struct tw_mailbox_of of = of_day(r, epoch, invite);
     return tw_mailbox_name(key, &of, ret);
 }
 
-static void ask_for(struct tw_rdv *r, uint32_t epoch)
+static void ask_for(struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
 {
-    const struct tw_mailbox_of of = { epoch, r->cfg.server.host, tw_bytes(NULL, 0) };
+    const struct tw_mailbox_of of = of_day(r, epoch, invite);
     uint8_t type = TW_RDV_M_REGISTER, msg[TW_RDV_SIGNED], sig[TW_SIG_SIZE];
     struct tw_key name;
     tw_rdv_signed(r->hello.challenge, msg);
@@ -111,27 +119,57 @@ static void ask_for(struct tw_rdv *r, uint32_t epoch)
     (void)!tw_ws_send(r->ws, parts, 3);
 }
 
-/* Today's mailbox, and, close to the day's end, tomorrow's; yesterday's stays ours while the connection does. */
+static void ask_for_all(struct tw_rdv *r, uint32_t epoch)
+{
+    if (!r->cfg.unlisted)
+        ask_for(r, epoch, NULL);
+    for (size_t i = 0; i < r->invite_n; i++)
+        ask_for(r, epoch, r->invites[i]);
+}
+
+static bool may_listen(const struct tw_rdv *r)
+{
+    return r->up && r->cfg.listen && r->hello.may_register;
+}
+
+void tw_rdv_invites(struct tw_rdv *r, tw_time now, const uint8_t (*secrets)[TW_INVITE_SIZE], size_t n)
+{
+    r->now = now;
+    for (size_t i = 0; i < n && may_listen(r) && r->epoch; i++) {
+        bool had = false;
+        for (size_t k = 0; k < r->invite_n; k++)
+            had = had || memcmp(r->invites[k], secrets[i], TW_INVITE_SIZE) == 0;
+        if (had)
+            continue;
+        ask_for(r, r->epoch, secrets[i]);
+        if (r->next_epoch > r->epoch)
+            ask_for(r, r->next_epoch, secrets[i]);
+    }
+    memcpy(r->invites, secrets, n * TW_INVITE_SIZE);
+    r->invite_n = n;
+}
+
+/* Today's mailboxes, and, close to the day's end, tomorrow's; yesterday's stay ours while the connection does. */
 static void keep_mailboxes(struct tw_rdv *r)
 {
-    if (!r->up || !r->cfg.listen || !r->hello.may_register)
+    if (!may_listen(r))
         return;
     uint32_t today = epoch_now(r);
     if (r->epoch != today) {
         if (r->next_epoch != today)
-            ask_for(r, today);
+            ask_for_all(r, today);
         r->epoch = today;
     }
     uint64_t left = DAY_MS - server_ms(r) % DAY_MS;
     if (left + (uint64_t)(r->jitter / TW_MSEC) <= NEIGHBOUR_MS && r->next_epoch != today + 1) {
         r->next_epoch = today + 1;
-        ask_for(r, r->next_epoch);
+        ask_for_all(r, r->next_epoch);
     }
 }
 
 static tw_time next_mailbox(const struct tw_rdv *r)
 {
-    if (!r->up || !r->cfg.listen || !r->hello.may_register)
+    if (!may_listen(r))
         return TW_NEVER;
     uint64_t left = DAY_MS - server_ms(r) % DAY_MS, early = NEIGHBOUR_MS - (uint64_t)(r->jitter / TW_MSEC);
     uint64_t wait = r->next_epoch == r->epoch + 1 || left < early ? left : left - early;
@@ -148,14 +186,14 @@ static int send_call(struct tw_rdv *r, uint8_t type, uint32_t call, struct tw_by
     return r->closed || !r->up ? TW_ESTATE : tw_ws_send(r->ws, parts, 3);
 }
 
-int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee, struct tw_bytes offer,
-                uint32_t *ret_call)
+int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee, const uint8_t *invite,
+                struct tw_bytes offer, uint32_t *ret_call)
 {
     struct tw_key name;
     r->now = now;
     if (offer.n > TW_RDV_BODY_MAX)
         return TW_EINVAL;
-    int err = mailbox_of(r, callee, epoch_now(r), &name);
+    int err = mailbox_of(r, callee, epoch_now(r), invite, &name);
     if (err)
         return err;
     r->next_call = (r->next_call + 1) & ~TW_RDV_CALLEE;
@@ -198,13 +236,22 @@ static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *
     return true;
 }
 
+/* Whether it is one of today's mailboxes. */
+static bool is_ours(const struct tw_rdv *r, struct tw_bytes name)
+{
+    struct tw_key ours;
+    for (size_t i = 0; i <= r->invite_n; i++)
+        if (!mailbox_of(r, &r->cfg.self->key, r->epoch, i < r->invite_n ? r->invites[i] : NULL, &ours) &&
+            memcmp(ours.b, name.p, TW_KEY_SIZE) == 0)
+            return true;
+    return false;
+}
+
 static bool on_registered(struct tw_rdv *r, struct tw_rd *in, struct tw_rdv_event *ev)
 {
     struct tw_bytes name = tw_rd_bytes(in, TW_KEY_SIZE);
     uint8_t what = tw_rd_u8(in);
-    struct tw_key ours;
-    if (in->error || what > 2 || mailbox_of(r, &r->cfg.self->key, r->epoch, &ours) ||
-        memcmp(ours.b, name.p, TW_KEY_SIZE) != 0) /* tomorrow's, or yesterday's */
+    if (in->error || what > 2 || !is_ours(r, name)) /* tomorrow's, or yesterday's */
         return false;
     ev->type = what == 0 ? TW_RDV_REGISTERED : what == 1 ? TW_RDV_REPLACED : TW_RDV_DENIED;
     return true;

@@ -16,7 +16,10 @@ struct tw_rdv_config {
     struct tw_rdv_addr server;
     const char *token;           /* copied; NULL: none */
     bool listen;                 /* have a mailbox */
+    bool unlisted;               /* but none that who knows only the key can find */
 };
+
+enum { TW_RDV_INVITES = 30 };    /* mailboxes for invites, at most */
 
 enum tw_rdv_event_type {
     TW_RDV_HELLO,      /* hello: views until the next call */
@@ -52,10 +55,12 @@ tw_time tw_rdv_deadline(const struct tw_rdv *r);
 
 /* Has said HELLO, and is not closed. */
 bool tw_rdv_is_up(const struct tw_rdv *r);
-/* Calls a key's mailbox. The answer is SIGNAL or GONE. TW_ESTATE: not up; TW_EMALFORMED: no such key;
+/* Has a mailbox for each of these invites, too, from now on; copied. n: up to TW_RDV_INVITES. */
+void tw_rdv_invites(struct tw_rdv *r, tw_time now, const uint8_t (*secrets)[TW_INVITE_SIZE], size_t n);
+/* Calls a key's mailbox, or, unless it is NULL, that of an invite. The answer is SIGNAL or GONE. TW_ESTATE: not up; TW_EMALFORMED: no such key;
  * TW_EINVAL: too long; TW_ENOMEM. */
 TW_NODISCARD int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee,
-                             struct tw_bytes offer, uint32_t *ret_call);
+                             const uint8_t *invite, struct tw_bytes offer, uint32_t *ret_call);
 TW_NODISCARD int tw_rdv_signal(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body);
 TW_NODISCARD int tw_rdv_datagram(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body);
 void tw_rdv_hangup(struct tw_rdv *r, tw_time now, uint32_t call, unsigned reason);

@@ -143,7 +143,7 @@ static bool read_part(unsigned type, struct tw_bytes b, struct tw_word *o)
         return b.n <= TW_OFFER_EARLY_MAX;
     case PART_INVITE:
         o->invite = b;
-        return true;
+        return b.n == TW_INVITE_SIZE;
     case PART_PREKEY:
         return o->has_prekey = fixed(b, o->prekey, sizeof(o->prekey));
     default:

@@ -315,11 +315,22 @@ static const struct tw_rt_sockets_ops ops = {
     .deadline = deadline, .next_event = next_event, .turn = turn, .send = send_link,
 };
 
+static bool has_aes(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    return __builtin_cpu_supports("aes");
+#else
+    return true;
+#endif
+}
+
 int tw_rt_endpoint_init(struct tw_rt_endpoint *r, uv_loop_t *loop, const struct tw_rt_endpoint_config *cfg)
 {
     struct tw_env env = { .rng = tw_rt_rng() };
     *r = (struct tw_rt_endpoint){ .cfg = *cfg };
-    int err = tw_endpoint_new(&cfg->endpoint, &env, tw_rt_now(), &r->endpoint);
+    r->cfg.endpoint.no_aes = !has_aes();
+    r->cfg.endpoint.ice.tcp = true;
+    int err = tw_endpoint_new(&r->cfg.endpoint, &env, tw_rt_now(), &r->endpoint);
     if (err)
         return err;
     set_clock(r->endpoint, tw_rt_now());

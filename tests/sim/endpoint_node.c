@@ -220,6 +220,9 @@ static void on_event(struct endpoint_node *n, const struct tw_endpoint_event *ev
     case TW_EP_KNOCK:
         n->knocks++;
         break;
+    case TW_EP_INVITED:
+        n->invited++;
+        break;
     case TW_EP_INCOMING:
         c->incoming = true;
         break;
@@ -347,7 +350,7 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
 {
     struct tw_env env = { .rng = sim_rng(s) };
     uint8_t seed[TW_SEED_SIZE] = { how->key };
-    struct tw_endpoint_config cfg = { .seed = seed, .listen = how->listen, .allow_any = how->allow_any,
+    struct tw_endpoint_config cfg = { .seed = seed, .listen = how->listen, .allow_any = how->allow_any, .unlisted = how->unlisted,
                                       .server_n = !how->no_server, .rungs = how->rungs,
                                       .ice = { .tcp = how->tcp, .policy = how->policy } };
     memset(n, 0, sizeof(*n));
@@ -382,16 +385,29 @@ void endpoint_node_fini(struct endpoint_node *n)
         free(n->conns[i].bytes);
 }
 
-struct node_conn *endpoint_node_dial(struct endpoint_node *n, const struct endpoint_node *to, const char *early)
+static struct node_conn *dial(struct endpoint_node *n, struct tw_address *a, const char *early)
 {
-    struct tw_address a = { .key = to->id.key };
     uint32_t id;
-    int err = tw_rdv_addr_parse("ws://desk.example", &a.server, NULL);
-    err = err ? err : tw_endpoint_dial(n->ep, sim_now(n->sim), &a, tw_bytes_str(early ? early : ""), &id);
+    int err = tw_rdv_addr_parse("ws://desk.example", &a->server, NULL);
+    err = err ? err : tw_endpoint_dial(n->ep, sim_now(n->sim), a, tw_bytes_str(early ? early : ""), &id);
     assert(!err);
     (void)err;
     endpoint_node_pump(n);
     return endpoint_node_conn(n, id);
+}
+
+struct node_conn *endpoint_node_dial(struct endpoint_node *n, const struct endpoint_node *to, const char *early)
+{
+    struct tw_address a = { .key = to->id.key };
+    return dial(n, &a, early);
+}
+
+struct node_conn *endpoint_node_come(struct endpoint_node *n, const struct endpoint_node *to,
+                                     const uint8_t invite[TW_INVITE_SIZE])
+{
+    struct tw_address a = { .key = to->id.key, .invited = true };
+    memcpy(a.invite, invite, TW_INVITE_SIZE);
+    return dial(n, &a, NULL);
 }
 
 void endpoint_node_write(struct endpoint_node *n, struct node_conn *c, struct tw_bytes data, bool end)

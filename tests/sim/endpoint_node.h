@@ -52,14 +52,14 @@ struct endpoint_node {
     struct streams streams;
     struct tw_addr desk;       /* every server's name means this */
     struct node_conn conns[NODE_CONNS];
-    unsigned conn_n, knocks, onlines, offlines;
+    unsigned conn_n, knocks, onlines, offlines, invited;
     char offline_why[128];
     bool echo, stop, all_closed;
 };
 
 struct endpoint_node_config {
     uint8_t key;               /* which identity */
-    bool listen, allow_any, no_server, tcp;
+    bool listen, allow_any, unlisted, no_server, tcp;
     unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */
@@ -71,6 +71,9 @@ void endpoint_node_fini(struct endpoint_node *n);
 void endpoint_node_pump(struct endpoint_node *n);
 /* Dials; returns what will be seen of it. */
 struct node_conn *endpoint_node_dial(struct endpoint_node *n, const struct endpoint_node *to, const char *early);
+/* The same with an invite. */
+struct node_conn *endpoint_node_come(struct endpoint_node *n, const struct endpoint_node *to,
+                                     const uint8_t invite[TW_INVITE_SIZE]);
 struct node_conn *endpoint_node_conn(struct endpoint_node *n, uint32_t id);
 /* Writes to the connection's stream, which it opens if there is none; all of it must fit. */
 void endpoint_node_write(struct endpoint_node *n, struct node_conn *c, struct tw_bytes data, bool end);

@@ -1,8 +1,8 @@
 /* The installed headers, used from C++. */
-#include <thalweg/endpoint.h>
 #include <thalweg/ice.h>
 #include <thalweg/portmap.h>
 #include <thalweg/relay.h>
+#include <thalweg/thalweg.h>
 #include <thalweg/turn.h>
 #include <thalweg/uri.h>
 

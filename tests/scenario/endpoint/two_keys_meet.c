@@ -179,6 +179,51 @@ static void who_is_not_allowed_stays_outside(void **state)
     end();
 }
 
+static void an_invite_lets_in_so_many_until_then(void **state)
+{
+    const uint64_t noon = NODE_NOON, later = NODE_NOON + 6000000;
+    const struct tw_endpoint_invite list[] = { { { 1 }, 1, later }, { { 2 }, 9, noon }, { { 3 }, 0, 0 }, { { 4 }, 2, 0 } };
+    const struct {
+        uint8_t invite, code;
+        bool in;
+    } who[] = { { 1, 0, true }, { 1, TW_ENDPOINT_CODE_REFUSED, false }, { 2, TW_ENDPOINT_CODE_REFUSED, false },
+                { 3, TW_ENDPOINT_CODE_REFUSED, false }, { 4, 0, true }, { 5, TW_ENDPOINT_CODE_REFUSED, false } };
+    (void)state;
+    for (int unlisted = 0; unlisted < 2; unlisted++) {
+        begin(41);
+        put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .unlisted = unlisted });
+        run(TW_SEC);
+        assert_int_equal(w.b.onlines, !unlisted);
+        assert_ok(tw_endpoint_invites(w.b.ep, sim_now(w.sim), list, ARRAY_LEN(list)));
+        endpoint_node_pump(&w.b);
+        run(TW_SEC);
+        assert_int_equal(w.b.onlines, 1);
+        unsigned in = 0;
+        for (unsigned i = 0; i < ARRAY_LEN(who); i++) {
+            const uint8_t secret[TW_INVITE_SIZE] = { who[i].invite };
+            put(&w.a, (uint8_t)(10 + i), &home, &(struct endpoint_node_config){ .key = (uint8_t)(10 + i) });
+            run(TW_SEC);
+            struct node_conn *c = endpoint_node_come(&w.a, &w.b, secret);
+            run(2 * TW_SEC);
+            in += who[i].in;
+            assert_int_equal(c->connected, who[i].in);
+            assert_int_equal(w.b.invited, in);
+            /* Who has no mailbox to knock at sees nobody there. */
+            assert_int_equal(c->code, unlisted && who[i].invite == 5 ? TW_ENDPOINT_CODE_ABSENT : who[i].code);
+            /* Once in, always in: by the key's mailbox, if it has one, or by the invite, though it is used up. */
+            struct node_conn *again = endpoint_node_dial(&w.a, &w.b, NULL);
+            run(2 * TW_SEC);
+            assert_int_equal(again->connected, who[i].in && !unlisted);
+            again = endpoint_node_come(&w.a, &w.b, secret);
+            run(2 * TW_SEC);
+            assert_int_equal(again->connected, who[i].in);
+            endpoint_node_fini(&w.a);
+        }
+        put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1 });
+        end();
+    }
+}
+
 static void nobody_home_is_said_at_once(void **state)
 {
     (void)state;
@@ -484,7 +529,7 @@ static void an_offer_is_good_once_and_not_for_long(void **state)
         offer.unix_ms = (uint64_t)((int64_t)NODE_NOON + sim_now(w.sim) / TW_MSEC - ages[i]);
         offer.secret[0] = i < 2 ? 9 : (uint8_t)i;
         assert_ok(tw_offer_seal(&offer, &w.a.id, &w.b.id.key, NULL, &rng, sealed, &n));
-        assert_ok(tw_rdv_call(stranger.rdv, sim_now(w.sim), &w.b.id.key, tw_bytes(sealed, n), &call));
+        assert_ok(tw_rdv_call(stranger.rdv, sim_now(w.sim), &w.b.id.key, NULL, tw_bytes(sealed, n), &call));
         stranger_pump();
         run(TW_SEC);
         assert_int_equal(w.b.conn_n, 1);      /* the first one only */
@@ -508,6 +553,7 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_cold_start_needs_three_more),
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
+           cmocka_unit_test(an_invite_lets_in_so_many_until_then),
            cmocka_unit_test(nobody_home_is_said_at_once),
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),

@@ -27,7 +27,8 @@ static void an_address_survives_its_text(void **state)
 {
     static const char *servers[] = { "", "@example.org", "@example.org:8443", "@[2001:db8::1]:444",
                                      "@ws://192.0.2.1", "@ws://192.0.2.1:8080",
-                                     "@example.org#abcdefghijklmnopqrstuvwxya" };
+                                     "@example.org#abcdefghijklmnopqrstuvwxya", "+abcdefghijklmnopqrstuvwxya",
+                                     "+abcdefghijklmnopqrstuvwxya@example.org:8443" };
     struct tw_ident id = ident(7);
     char key[TW_ADDRESS_LEN + 1], text[400], again[400];
     (void)state;
@@ -44,6 +45,11 @@ static void an_address_survives_its_text(void **state)
         assert_string_equal(text, again);
         for (size_t cap = 0; cap <= strlen(text); cap++)
             assert_int_equal(tw_address_format(&a, again, cap), TW_EFULL);
+        assert_int_equal(tw_address_span(text), strlen(text));
+        snprintf(again, sizeof(again), "%s:localhost:22", text);
+        assert_int_equal(tw_address_span(again), strlen(text));
+        snprintf(again, sizeof(again), "%s:[::1]:22", text);
+        assert_int_equal(tw_address_span(again), strlen(text));
     }
     for (char *c = key; *c; c++)
         if (*c >= 'a')

@@ -155,7 +155,7 @@ static void a_call_reaches_who_owns_the_key(void **state)
     assert_int_equal(a->servers, 1); /* STUN for everybody, relays for who has a token */
     assert_int_equal(b->servers, 2);
     assert_memory_equal(b->username, "1728043800:", 11); /* a time, ten minutes from now */
-    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, str("offer"), &call));
+    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, NULL, str("offer"), &call));
     carry();
     assert_int_equal(b->calls, 1);
     assert_string_equal(b->body, "offer");
@@ -173,7 +173,7 @@ static void a_call_reaches_who_owns_the_key(void **state)
     carry();
     assert_int_equal(b->signals, 0);
     struct tw_key nobody = w.user[0].id.key;
-    assert_ok(tw_rdv_call(a->rdv, w.now, &nobody, str("offer"), &call));
+    assert_ok(tw_rdv_call(a->rdv, w.now, &nobody, NULL, str("offer"), &call));
     carry();
     assert_int_equal(a->reason, TW_RDV_NOT_HERE);
     close_desk();
@@ -200,7 +200,7 @@ static void the_newest_with_a_key_wins(void **state)
     struct user *old = join(1, 2, true, NULL), *new = join(2, 2, true, NULL), *a = join(0, 1, false, NULL);
     assert_int_equal(old->replaced, 1);
     assert_int_equal(new->registered, 1);
-    assert_ok(tw_rdv_call(a->rdv, w.now, &new->id.key, str("offer"), &call));
+    assert_ok(tw_rdv_call(a->rdv, w.now, &new->id.key, NULL, str("offer"), &call));
     carry();
     assert_int_equal(old->calls, 0);
     assert_int_equal(new->calls, 1);
@@ -216,12 +216,12 @@ static void who_goes_is_gone_at_once(void **state)
     (void)state;
     open_desk(true);
     struct user *b = join(1, 2, true, NULL), *a = join(0, 1, false, NULL);
-    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, str("offer"), &call));
+    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, NULL, str("offer"), &call));
     carry();
     tw_desk_disconnected(w.desk, w.now, 1);
     carry();
     assert_int_equal(a->reason, TW_RDV_LOST);
-    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, str("offer"), &call));
+    assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, NULL, str("offer"), &call));
     carry();
     assert_int_equal(a->reason, TW_RDV_NOT_HERE);
     close_desk();
@@ -237,7 +237,7 @@ static void a_mailbox_lasts_over_midnight(void **state)
         advance(3600 * TW_SEC);
         struct user *a = join(0, 1, false, NULL);
         b->calls = 0;
-        assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, str("offer"), &call));
+        assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, NULL, str("offer"), &call));
         carry();
         if (b->calls != 1)
             fail_msg("not reached after %u hours", hour + 1);
@@ -259,7 +259,7 @@ static void what_one_user_may_do_is_bounded(void **state)
     struct user *b = join(1, 2, true, NULL), *a = join(0, 1, false, NULL);
     memset(much, 'x', sizeof(much) - 1);
     for (int i = 0; i < 500; i++) {
-        assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, str("offer"), &call));
+        assert_ok(tw_rdv_call(a->rdv, w.now, &b->id.key, NULL, str("offer"), &call));
         carry();
     }
     assert_in_range(b->calls, 10, 40);
