@@ -24,6 +24,7 @@ int cmd_connect(int argc, char **argv);
 int cmd_forward(int argc, char **argv);
 int cmd_ice(int argc, char **argv);
 int cmd_id(int argc, char **argv);
+int cmd_invite(int argc, char **argv);
 int cmd_listen(int argc, char **argv);
 int cmd_ping(int argc, char **argv);
 int cmd_nat(int argc, char **argv);

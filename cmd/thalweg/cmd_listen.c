@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "peer.h"
+#include "access.h"
 #include "rt/os.h"
 
 /* A stream whose wish is not known yet, is being granted (a TCP connection is made), or is to be echoed. */
@@ -28,12 +28,11 @@ struct wish {
 static struct listen {
     struct peer peer;
     struct peer_options o;
-    struct cmd_list allow, targets;
-    const char *allow_file, *forward, *exec;
-    bool allow_any, echo, stdio, i_know;
+    struct access access;
+    struct cmd_list targets;
+    const char *forward, *exec;
+    bool echo, stdio, i_know, stdio_taken;
     uv_signal_t child;
-    uv_fs_poll_t watch;
-    bool stdio_taken, has_file;
     struct wish *wishes;
 } l;
 
@@ -314,6 +313,7 @@ static void drop_wish(struct wish *w)
 static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
     (void)p;
+    access_event(&l.access, ev);
     if (ev->type == TW_EP_STREAM) {
         on_stream(ev);
         return;
@@ -331,54 +331,6 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
     }
 }
 
-/* --- who is let in -------------------------------------------------------------------------------------- */
-
-static int allow(const char *text, const char *where)
-{
-    struct tw_address a;
-    const char *why;
-    if (tw_address_parse(text, &a, &why)) {
-        fprintf(stderr, "thalweg: %s: \"%s\": %s\n", where, text, why);
-        return EXIT_USAGE;
-    }
-    return tw_endpoint_allow(l.peer.rt.endpoint, &a.key) ? EXIT_FAILED : EXIT_OK;
-}
-
-/* One address a line; # begins a comment. A line that is wrong is said, and lets nobody in. */
-static int read_allow_file(void)
-{
-    char line[600];
-    int status = EXIT_OK;
-    FILE *f = fopen(l.allow_file, "re");
-    tw_endpoint_disallow_all(l.peer.rt.endpoint);
-    for (unsigned i = 0; i < l.allow.n; i++)
-        status = allow(l.allow.at[i], "--allow") ? EXIT_USAGE : status;
-    if (!f && errno != ENOENT)
-        peer_say(&l.peer, "thalweg: %s: %s", l.allow_file, strerror(errno));
-    l.has_file = f != NULL;
-    while (f && fgets(line, sizeof(line), f)) {
-        line[strcspn(line, "#\r\n")] = 0;
-        char *at = line + strspn(line, " \t");
-        at[strcspn(at, " \t")] = 0;
-        if (*at)
-            (void)!allow(at, l.allow_file);
-    }
-    if (f)
-        fclose(f);
-    return status;
-}
-
-static void on_file_change(uv_fs_poll_t *handle, int status, const uv_stat_t *before, const uv_stat_t *now)
-{
-    (void)handle, (void)before, (void)now;
-    if (status < 0 && !l.has_file) /* there is still none */
-        return;
-    l.has_file = status == 0;
-    read_allow_file();
-    peer_say(&l.peer, "thalweg: %s was read again", l.allow_file);
-    peer_json(&l.peer, "allowed", ",\"file\":%s", l.allow_file);
-}
-
 /* --- the verb ----------------------------------------------------------------------------------------- */
 
 static int check(void)
@@ -389,7 +341,7 @@ static int check(void)
                         "--allow-target HOST:PORT\n");
         return EXIT_USAGE;
     }
-    if (l.exec && l.allow_any && !l.i_know) {
+    if (l.exec && l.access.allow_any && !l.i_know) {
         fprintf(stderr, "thalweg: --exec with --allow-any lets the whole world run that; add --i-know if it should\n");
         return EXIT_USAGE;
     }
@@ -406,8 +358,8 @@ static void say_ready(void)
         return;
     peer_json(&l.peer, "listening", ",\"address\":%s", text);
     peer_say(&l.peer, "listening as %s", text);
-    if (!l.allow_any && l.allow.n == 0)
-        peer_say(&l.peer, "let in: whom %s names", l.allow_file);
+    if (!l.access.allow_any && l.access.allow.n == 0)
+        peer_say(&l.peer, "let in: whom %s names, and who has an invite (thalweg invite new)", l.access.allow_file);
 }
 
 int cmd_listen(int argc, char **argv)
@@ -416,11 +368,8 @@ int cmd_listen(int argc, char **argv)
         "usage: thalweg listen [options] (--echo | --stdio | --forward HOST:PORT | --exec COMMAND)\n\n"
         "Is there to be dialled by those who are allowed, and offers them one thing. Nobody is let in\n"
         "unless named by --allow or in the allow file; that file is followed while this runs.\n\n";
-    static char path[4096];
     const struct cmd_option options[] = {
-        { "--allow", "ADDRESS", &l.allow, 1, 0, "let this one in; repeat" },
-        { "--allow-file", "FILE", &l.allow_file, 0, 0, "let these in (default: ~/.config/thalweg/allow)" },
-        { "--allow-any", NULL, &l.allow_any, 0, 0, "let everybody in" },
+        ACCESS_OPTIONS(&l.access),
         { "--echo", NULL, &l.echo, 0, 0, "send back what comes" },
         { "--stdio", NULL, &l.stdio, 0, 0, "standard input and output, for the first who connects" },
         { "--forward", "HOST:PORT", &l.forward, 0, 0, "a TCP service" },
@@ -438,22 +387,18 @@ int cmd_listen(int argc, char **argv)
     status = check();
     if (status)
         return status;
-    cfg.allow_any = l.allow_any;
+    cfg.allow_any = l.access.allow_any;
+    cfg.unlisted = l.access.unlisted;
     l.peer.on_event = on_event;
     status = peer_open(&l.peer, &l.o, &cfg, l.stdio);
     if (status)
         return status;
-    if (!l.allow_file)
-        l.allow_file = config_path("allow", path, sizeof(path)) ? path : "/dev/null";
-    status = read_allow_file();
+    status = access_open(&l.access, &l.peer);
     if (!status && cfg.server_n == 0) {
         fprintf(stderr, "thalweg: at which server can others find this machine? Name one with --server, or in "
                         "~/.config/thalweg/config\n");
         status = EXIT_NO_SERVER;
     }
-    uv_fs_poll_init(l.peer.loop, &l.watch);
-    uv_fs_poll_start(&l.watch, on_file_change, l.allow_file, 1000);
-    uv_unref((uv_handle_t *)&l.watch);
     uv_signal_init(l.peer.loop, &l.child);
     uv_signal_start(&l.child, on_child, SIGCHLD);
     uv_unref((uv_handle_t *)&l.child);

@@ -170,7 +170,7 @@ static int read_file(struct peer_options *o)
     return EXIT_OK;
 }
 
-static int read_servers(const struct peer_options *o, struct tw_endpoint_config *cfg)
+static int take_servers(const struct peer_options *o, struct tw_endpoint_config *cfg)
 {
     const char *why;
     if (o->servers.n > TW_ENDPOINT_SERVERS_MAX) {
@@ -186,6 +186,12 @@ static int read_servers(const struct peer_options *o, struct tw_endpoint_config 
     }
     cfg->server_n = o->servers.n;
     return EXIT_OK;
+}
+
+int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg)
+{
+    int status = read_file(o);
+    return status ? status : take_servers(o, cfg);
 }
 
 static int read_rungs(const char *list, unsigned *ret_rungs)
@@ -247,8 +253,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     p->begun = tw_rt_now();
     p->ladder = !o.json && isatty(2);
     struct tw_rt_endpoint_config rt = { .on_event = on_event, .on_note = on_note, .user = p };
-    int status = read_file(&o);
-    status = status ? status : read_servers(&o, cfg);
+    int status = peer_read_servers(&o, cfg);
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);

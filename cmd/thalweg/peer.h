@@ -56,6 +56,8 @@ struct peer {
  * EXIT_USAGE or EXIT_FAILED after a complaint. cfg: what the verb wants, to be completed. stdout_is_data: events
  * go to stderr. */
 int peer_open(struct peer *p, const struct peer_options *o, struct tw_endpoint_config *cfg, bool stdout_is_data);
+/* The part of it about servers. */
+int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg);
 /* Dials; complains. */
 int peer_dial(struct peer *p, const char *address, struct tw_bytes early, uint32_t *ret_conn);
 /* Runs until peer_end(); closes everything. Returns the exit status. */

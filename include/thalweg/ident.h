@@ -16,9 +16,10 @@ TW_C_BEGIN
 #define TW_ADDRESS_LEN 56      /* characters of a key as text */
 #define TW_SERVER_MAX 253      /* characters of a server's name */
 #define TW_SERVER_TEXT_MAX 300 /* of a server as text, with its NUL */
-#define TW_ADDRESS_TEXT_MAX (TW_ADDRESS_LEN + 1 + 26 + 1 + TW_SERVER_TEXT_MAX) /* of an address, with its NUL */
 #define TW_PIN_SIZE 16
 #define TW_INVITE_SIZE 16
+#define TW_INVITE_LEN 26       /* characters of an invite's secret as text */
+#define TW_ADDRESS_TEXT_MAX (TW_ADDRESS_LEN + 1 + TW_INVITE_LEN + 1 + TW_SERVER_TEXT_MAX) /* with its NUL */
 
 /* A public key. All zero: none (it is not a point that anybody has). */
 struct tw_key {
@@ -72,6 +73,9 @@ TW_API TW_NODISCARD int tw_address_parse(const char *text, struct tw_address *re
 TW_API size_t tw_address_span(const char *text);
 /* cap: TW_ADDRESS_TEXT_MAX is always enough. TW_EFULL. */
 TW_API TW_NODISCARD int tw_address_format(const struct tw_address *a, char *out, size_t cap);
+/* The secret of an invite, as it stands in an address: 26 characters. TW_EMALFORMED. */
+TW_API TW_NODISCARD int tw_invite_parse(const char *text, uint8_t ret_secret[TW_INVITE_SIZE]);
+TW_API void tw_invite_format(const uint8_t secret[TW_INVITE_SIZE], char ret_text[TW_INVITE_LEN + 1]);
 TW_API TW_NODISCARD int tw_rdv_addr_parse(const char *text, struct tw_rdv_addr *ret_server,
                                           const char **ret_why);
 TW_API TW_NODISCARD int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap);

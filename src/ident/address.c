@@ -188,13 +188,14 @@ int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap)
 
 /* --- addresses ------------------------------------------------------------------------------------ */
 
-/* NULL: it is one. */
-static const char *read_invite(const char *text, size_t len, struct tw_address *a)
+int tw_invite_parse(const char *text, uint8_t secret[TW_INVITE_SIZE])
 {
-    a->invited = true;
-    return len == TEXT16 && decode32(text, len, a->invite, TW_INVITE_SIZE)
-               ? NULL
-               : "the invite, after +, does not have 26 characters from a to z and 2 to 7";
+    return strlen(text) == TEXT16 && decode32(text, TEXT16, secret, TW_INVITE_SIZE) ? 0 : TW_EMALFORMED;
+}
+
+void tw_invite_format(const uint8_t secret[TW_INVITE_SIZE], char text[TW_INVITE_LEN + 1])
+{
+    encode32(tw_bytes(secret, TW_INVITE_SIZE), text);
 }
 
 int tw_address_parse(const char *text, struct tw_address *ret_address, const char **ret_why)
@@ -204,7 +205,8 @@ int tw_address_parse(const char *text, struct tw_address *ret_address, const cha
     const char *why = read_key(text, len, &a.key);
     if (!why && text[len] == '+') {
         size_t n = strcspn(text + len + 1, "@");
-        why = read_invite(text + len + 1, n, &a);
+        a.invited = n == TEXT16 && decode32(text + len + 1, n, a.invite, TW_INVITE_SIZE);
+        why = a.invited ? NULL : "the invite, after +, does not have 26 characters from a to z and 2 to 7";
         len += 1 + n;
     }
     if (!why && text[len])
@@ -238,7 +240,7 @@ int tw_address_format(const struct tw_address *a, char *out, size_t cap)
     tw_key_format(&a->key, key);
     if (a->invited) {
         invite[0] = '+';
-        encode32(tw_bytes(a->invite, TW_INVITE_SIZE), invite + 1);
+        tw_invite_format(a->invite, invite + 1);
     }
     int err = a->server.host[0] ? tw_rdv_addr_format(&a->server, server, sizeof(server)) : 0;
     int n = snprintf(out, cap, "%s%s%s%s", key, invite, server[0] ? "@" : "", server);
