@@ -28,6 +28,8 @@ int cmd_invite(int argc, char **argv);
 int cmd_listen(int argc, char **argv);
 int cmd_ping(int argc, char **argv);
 int cmd_nat(int argc, char **argv);
+int cmd_receive(int argc, char **argv);
+int cmd_send(int argc, char **argv);
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
 
@@ -52,7 +54,7 @@ struct cmd_operands {
     unsigned min, max;       /* how many there must and may be */
     const char *missing;     /* what to say when there are fewer */
     const char *too_many;    /* ... when there are more, before "what is that?" */
-    const char *at[64];
+    const char *at[4096];
     unsigned n;
 };
 

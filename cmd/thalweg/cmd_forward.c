@@ -7,11 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "peer.h"
+#include "redial.h"
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 
-enum { SOCKS_MAX = 600, REDIAL_MS = 1000, REDIAL_MAX_MS = 60000 };
+enum { SOCKS_MAX = 600 };
 
 /* A connection that has come to our port: to be joined with a stream once the other side is there, and with
  * --socks once it has said where to. */
@@ -30,13 +30,10 @@ static struct forward {
     struct peer peer;
     const char *address, *target;
     char key_and_server[TW_ADDRESS_TEXT_MAX];
-    uint32_t conn;
+    struct redial redial;
     bool ready, socks;
     int fd;
     uv_poll_t poll;
-    uv_timer_t redial;
-    unsigned wait_ms;    /* before the next dialling */
-    char why[128];       /* what was said last */
     struct guest *guests;
 } f;
 
@@ -62,7 +59,7 @@ static void on_guest_closed(uv_handle_t *h)
         close(fd);
         return;
     }
-    (void)!pipe_open(&f.peer, f.conn, stream, fd, fd, true, on_pipe_end, NULL);
+    (void)!pipe_open(&f.peer, f.redial.conn, stream, fd, fd, true, on_pipe_end, NULL);
     tw_rt_endpoint_pump(&f.peer.rt);
 }
 
@@ -79,8 +76,8 @@ static void ask(struct guest *g)
 {
     if (!f.ready || g->closing || !g->asked)
         return;
-    if (tw_endpoint_open(f.peer.rt.endpoint, tw_rt_now(), f.conn, &g->stream) ||
-        service_say(&f.peer, f.conn, g->stream, g->target[0] ? SERVICE_TCP : SERVICE_DEFAULT, g->target))
+    if (tw_endpoint_open(f.peer.rt.endpoint, tw_rt_now(), f.redial.conn, &g->stream) ||
+        service_say(&f.peer, f.redial.conn, g->stream, g->target[0] ? SERVICE_TCP : SERVICE_DEFAULT, g->target))
         g->stream = -1;
     leave(g);
 }
@@ -234,13 +231,6 @@ static int open_port(const char *text)
 
 /* --- the other side --------------------------------------------------------------------------------------- */
 
-static void on_redial(uv_timer_t *t)
-{
-    (void)t;
-    if (peer_dial(&f.peer, f.key_and_server, tw_bytes(NULL, 0), &f.conn))
-        peer_end(&f.peer, EXIT_FAILED);
-}
-
 static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
     if (ev->type == TW_EP_READY) {
@@ -251,22 +241,10 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
         }
     } else if (ev->type == TW_EP_CONNECTED) {
         peer_say(p, "thalweg: connected");
-        f.wait_ms = 0;
-        f.why[0] = 0;
     } else if (ev->type == TW_EP_CLOSED) {
-        const char *why = ev->why ? ev->why : "closed";
         f.ready = false;
-        if (strncmp(why, f.why, sizeof(f.why) - 1) != 0) /* one line a change */
-            peer_say(p, "thalweg: %s%s", why, ev->code == TW_ENDPOINT_CODE_REFUSED ? "" : "; trying again");
-        snprintf(f.why, sizeof(f.why), "%s", why);
-        f.wait_ms = f.wait_ms ? f.wait_ms * 2 : REDIAL_MS;
-        if (f.wait_ms > REDIAL_MAX_MS)
-            f.wait_ms = REDIAL_MAX_MS;
-        if (ev->code == TW_ENDPOINT_CODE_REFUSED)
-            peer_end(p, EXIT_REFUSED);
-        else
-            uv_timer_start(&f.redial, on_redial, f.wait_ms, 0);
     }
+    redial_event(&f.redial, ev, false);
 }
 
 /* ADDRESS[:HOST:PORT] */
@@ -305,12 +283,10 @@ int cmd_forward(int argc, char **argv)
     status = peer_open(&f.peer, &o, &cfg, false);
     if (status)
         return status;
-    uv_timer_init(f.peer.loop, &f.redial);
-    uv_unref((uv_handle_t *)&f.redial);
     uv_poll_init(f.peer.loop, &f.poll, f.fd);
     uv_poll_start(&f.poll, UV_READABLE, on_accept);
     uv_unref((uv_handle_t *)&f.poll);
-    status = peer_dial(&f.peer, f.key_and_server, tw_bytes(NULL, 0), &f.conn);
+    status = redial_start(&f.redial, &f.peer, f.key_and_server);
     if (status)
         peer_end(&f.peer, status);
     return peer_run(&f.peer);

@@ -10,6 +10,8 @@ static const struct verb verbs[] = {
     { "listen", cmd_listen, "be there to be dialled, and offer something" },
     { "connect", cmd_connect, "connect stdin and stdout with what another machine offers" },
     { "forward", cmd_forward, "make a port here lead to one there; or a SOCKS proxy" },
+    { "send", cmd_send, "send files and folders to another machine" },
+    { "receive", cmd_receive, "get them" },
     { "invite", cmd_invite, "make a line that lets whoever has it in; list and revoke them" },
     { "ping", cmd_ping, "measure the ways to another machine" },
     { "ice", cmd_ice, "connect two machines by ICE, SDP in and out" },

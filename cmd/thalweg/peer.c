@@ -31,6 +31,8 @@ void peer_json(const struct peer *p, const char *event, const char *more, ...)
             cmd_json_string(p->events, va_arg(args, const char *));
         else if (*at == 'f')
             fprintf(p->events, "%.1f", va_arg(args, double));
+        else if (*at == 'l')
+            fprintf(p->events, "%llu", (unsigned long long)va_arg(args, uint64_t));
         else
             fprintf(p->events, "%u", va_arg(args, unsigned));
     }

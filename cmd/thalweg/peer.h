@@ -69,7 +69,7 @@ int peer_status_of(const struct tw_endpoint_event *closed);
 double peer_ms(const struct peer *p);
 
 /* With --json one line of it, to where events go. more: what stands behind the event's name, %s for a string (quoted
- * and escaped here), %f for a double, %u for an unsigned. */
+ * and escaped here), %f for a double, %u for an unsigned, %l for a uint64_t. */
 void peer_json(const struct peer *p, const char *event, const char *more, ...);
 /* A line for people, on stderr, unless --json. */
 void peer_say(const struct peer *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -84,6 +84,8 @@ bool config_path(const char *name, char *buf, size_t cap);
 enum service {
     SERVICE_DEFAULT = 0, /* whatever the listener offers */
     SERVICE_TCP = 1,     /* HOST:PORT */
+    SERVICE_FILES = 2,   /* who opened the stream sends files, */
+    SERVICE_FETCH = 3,   /* or wants some */
 };
 enum { SERVICE_TEXT_MAX = 300, SERVICE_HEAD = 3 };
 

@@ -1,0 +1,45 @@
+#include "redial.h"
+
+#include <string.h>
+
+enum { FIRST_MS = 1000, MAX_MS = 60000 };
+
+static void on_timer(uv_timer_t *t)
+{
+    struct redial *r = t->data;
+    if (!r->peer->ending && peer_dial(r->peer, r->address, tw_bytes(NULL, 0), &r->conn))
+        peer_end(r->peer, EXIT_FAILED);
+}
+
+int redial_start(struct redial *r, struct peer *p, const char *address)
+{
+    r->peer = p;
+    r->address = address;
+    uv_timer_init(p->loop, &r->timer);
+    r->timer.data = r;
+    uv_unref((uv_handle_t *)&r->timer);
+    return peer_dial(p, address, tw_bytes(NULL, 0), &r->conn);
+}
+
+void redial_event(struct redial *r, const struct tw_endpoint_event *ev, bool once)
+{
+    if (ev->conn != r->conn)
+        return;
+    if (ev->type == TW_EP_CONNECTED) {
+        r->wait_ms = 0;
+        r->why[0] = 0;
+    } else if (ev->type == TW_EP_CLOSED) {
+        const char *why = ev->why && *ev->why ? ev->why : "closed";
+        bool final = ev->code == TW_ENDPOINT_CODE_REFUSED || once;
+        if (strncmp(why, r->why, sizeof(r->why) - 1) != 0) /* one line a change */
+            peer_say(r->peer, "thalweg: %s%s", why, final ? "" : "; trying again");
+        snprintf(r->why, sizeof(r->why), "%s", why);
+        r->wait_ms = r->wait_ms ? r->wait_ms * 2 : FIRST_MS;
+        if (r->wait_ms > MAX_MS)
+            r->wait_ms = MAX_MS;
+        if (final)
+            peer_end(r->peer, peer_status_of(ev));
+        else
+            uv_timer_start(&r->timer, on_timer, r->wait_ms, 0);
+    }
+}

@@ -1,0 +1,22 @@
+/* A connection that is dialled again when it is lost. */
+#ifndef THALWEG_REDIAL_H
+#define THALWEG_REDIAL_H
+
+#include "peer.h"
+
+struct redial {
+    struct peer *peer;
+    const char *address;
+    uint32_t conn;
+    unsigned wait_ms;    /* before the next dialling */
+    char why[128];       /* what was said last */
+    uv_timer_t timer;
+};
+
+/* Dials for the first time. Returns an exit status, after a complaint; then it is not dialled again. */
+int redial_start(struct redial *r, struct peer *p, const char *address);
+/* Of every event of the peer: CLOSED leads to another dialling, unless the other side refused us, or once: if it never
+ * was connected; then the program ends. */
+void redial_event(struct redial *r, const struct tw_endpoint_event *ev, bool once);
+
+#endif
