@@ -178,6 +178,7 @@ int cmd_receive(int argc, char **argv)
     cfg.allow_any = r.access.allow_any;
     cfg.unlisted = r.access.unlisted;
     r.peer.on_event = on_event;
+    r.redial.patience_ms = 5000;
     status = peer_open(&r.peer, &r.o, &cfg, false);
     if (status)
         return status;

@@ -221,6 +221,7 @@ int cmd_send(int argc, char **argv)
         return status;
     cfg.listen = cfg.unlisted = s.by_invite;
     s.peer.on_event = on_event;
+    s.redial.patience_ms = 5000;
     status = peer_open(&s.peer, &s.o, &cfg, false);
     if (status)
         return status;

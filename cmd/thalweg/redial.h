@@ -8,9 +8,10 @@ struct redial {
     struct peer *peer;
     const char *address;
     uint32_t conn;
-    unsigned wait_ms;    /* before the next dialling */
-    char why[128];       /* what was said last */
-    uv_timer_t timer;
+    unsigned patience_ms; /* without any way the connection is given up so soon; 0: it decides itself */
+    unsigned wait_ms;     /* before the next dialling */
+    char why[128];        /* what was said last */
+    uv_timer_t timer, patience;
 };
 
 /* Dials for the first time. Returns an exit status, after a complaint; then it is not dialled again. */

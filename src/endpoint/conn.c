@@ -527,7 +527,13 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
 void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes sealed)
 {
     struct tw_word offer;
-    if (e->closing || !e->seen || tw_offer_open(sealed, &e->self, e->prekeys, PREKEYS, e->plain, &offer)) {
+    if (e->closing || !e->seen) {
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+        return;
+    }
+    if (tw_offer_open(sealed, &e->self, e->prekeys, PREKEYS, e->plain, &offer)) {
+        /* Maybe to a prekey of before we were started: here is ours. It is signed, and no secret. */
+        (void)!tw_rdv_signal(l->rdv, e->now, call, tw_bytes(e->prekey_wire, TW_PREKEY_WIRE));
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
         return;
     }
@@ -551,23 +557,47 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
     }
 }
 
+static void call_again(struct conn *c)
+{
+    drop_call(c, TW_RDV_HUNG_UP);
+    drop_secure(c);
+    try_call(c);
+}
+
 static void on_retry(struct conn *c, const struct tw_word *w)
 {
     if (c->has_nonce || !w->has_nonce) /* once */
         return;
-    drop_call(c, TW_RDV_HUNG_UP);
     c->has_nonce = true;
     memcpy(c->nonce, w->nonce, sizeof(c->nonce));
-    drop_secure(c);
-    try_call(c);
+    call_again(c);
+}
+
+/* The callee could not open the offer, and shows the prekey that it has now. */
+static void on_prekey(struct conn *c, struct tw_bytes body)
+{
+    struct tw_endpoint *e = c->e;
+    struct tw_prekey fresh;
+    const struct tw_prekey *known = ep_known_prekey(e, &c->peer.key);
+    if (c->renewed || !known || tw_prekey_read(body, &c->peer.key, &fresh) ||
+        memcmp(known->pub, fresh.pub, TW_PREKEY_SIZE) == 0 || fresh.epoch < known->epoch)
+        return;
+    c->renewed = true; /* once */
+    ep_learn_prekey(e, &c->peer.key, body.p);
+    call_again(c);
 }
 
 void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body)
 {
     struct conn *c = of_call(e, l, call);
     struct tw_word w;
-    if (!c || tw_word_open(body, &c->from, e->plain, &w))
+    if (c && c->state == CONN_CALLING && c->caller && body.n == TW_PREKEY_WIRE)
+        on_prekey(c, body);
+    if (!c || tw_word_open(body, &c->from, e->plain, &w)) {
+        if (c)
+            ep_conn_stir(c);
         return;
+    }
     if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_RETRY) {
         on_retry(c, &w);
     } else if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_ANSWER) {
@@ -603,8 +633,7 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
         c->has_call = false; /* the invite may have been redeemed, by us, long ago */
         c->plainly = true;
-        drop_secure(c);
-        try_call(c);
+        call_again(c);
     } else {
         fail_call(c, reason == TW_RDV_REFUSED ? TW_ENDPOINT_CODE_REFUSED
                      : reason == TW_RDV_NOT_HERE ? TW_ENDPOINT_CODE_ABSENT

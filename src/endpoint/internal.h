@@ -72,7 +72,8 @@ struct conn {
     uint8_t *early, *early_in;   /* ours, as long as it may be sent; the peer's */
     size_t early_n;
     uint8_t nonce[TW_OFFER_NONCE];
-    bool has_nonce, plainly;     /* plainly: at the mailbox of the key, not at that of the invite */
+    bool has_nonce, renewed;     /* renewed: called again with the prekey that the callee has now */
+    bool plainly;                /* at the mailbox of the key, not at that of the invite */
     struct tw_endpoint_path path;
     struct tw_mtu mtu;
     struct tw_datagram run;      /* of secure's, being sent */

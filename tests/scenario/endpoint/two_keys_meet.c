@@ -224,6 +224,27 @@ static void an_invite_lets_in_so_many_until_then(void **state)
     }
 }
 
+/* Its prekeys are new, and the caller knows but an old one. */
+static void a_callee_that_restarted_is_reached(void **state)
+{
+    (void)state;
+    begin(42);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(2 * TW_SEC);
+    assert_true(c->connected);
+    endpoint_node_fini(&w.b);
+    put(&w.b, 3, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+    run(3 * TW_SEC);
+    tw_time start = sim_now(w.sim);
+    c = endpoint_node_dial(&w.a, &w.b, "again");
+    run(2 * TW_SEC);
+    assert_true(c->connected);
+    assert_in_range(trips(at_b()->early_at - start), 300, 305); /* two more than else */
+    end();
+}
+
 static void nobody_home_is_said_at_once(void **state)
 {
     (void)state;
@@ -554,6 +575,7 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),
+           cmocka_unit_test(a_callee_that_restarted_is_reached),
            cmocka_unit_test(nobody_home_is_said_at_once),
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
