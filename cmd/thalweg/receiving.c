@@ -385,13 +385,13 @@ static bool on_entry(struct receiving *r, struct tw_bytes body)
 
 static bool on_list_end(struct receiving *r)
 {
-    r->got = calloc(r->list.n + 1UL, sizeof(*r->got));
+    if (r->list_ended || !(r->got = calloc(r->list.n + 1UL, sizeof(*r->got))))
+        return false;
     r->g.total = r->list.bytes;
     r->g.file_n = r->list.files;
     r->g.begun = tw_rt_now();
-    bool ok = !r->list_ended && r->got;
     r->list_ended = true;
-    return ok;
+    return true;
 }
 
 static bool on_message(struct receiving *r, unsigned type, struct tw_bytes body)
