@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "flow.h"
 #include "redial.h"
 #include "rt/os.h"
 #include "rt/sockaddr.h"
@@ -28,10 +29,10 @@ struct guest {
 
 static struct forward {
     struct peer peer;
-    const char *address, *target;
+    const char *target;
     char key_and_server[TW_ADDRESS_TEXT_MAX];
     struct redial redial;
-    bool ready, socks;
+    bool ready, socks, udp;
     int fd;
     uv_poll_t poll;
     struct guest *guests;
@@ -204,6 +205,44 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     tw_rt_endpoint_pump(&f.peer.rt);
 }
 
+static void on_flow_end(struct peer *p, const char *why)
+{
+    if (why && !p->ending)
+        peer_say(p, "thalweg: a flow ended: %s", why);
+}
+
+static struct flow *begin_flow(const struct sockaddr_storage *from, socklen_t from_n)
+{
+    struct peer *p = &f.peer;
+    int64_t stream;
+    if (!f.ready || tw_endpoint_open(p->rt.endpoint, tw_rt_now(), f.redial.conn, &stream))
+        return NULL; /* lost, as UDP may be */
+    if (service_say(p, f.redial.conn, stream, SERVICE_UDP, f.target ? f.target : "") ||
+        flow_open(p, f.redial.conn, stream, f.fd, from, from_n, true, on_flow_end)) {
+        tw_endpoint_reset(p->rt.endpoint, tw_rt_now(), f.redial.conn, stream, 1);
+        return NULL;
+    }
+    return flow_of(p, from, from_n);
+}
+
+static void on_datagrams(uv_poll_t *poll, int status, int events)
+{
+    static uint8_t buf[FLOW_LONGEST];
+    (void)poll, (void)status, (void)events;
+    for (int i = 0; i < 64; i++) {
+        struct sockaddr_storage from = { 0 };
+        socklen_t from_n = sizeof(from);
+        ssize_t n = recvfrom(f.fd, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&from, &from_n);
+        if (n < 0)
+            break;
+        struct flow *flow = flow_of(&f.peer, &from, from_n);
+        flow = flow ? flow : begin_flow(&from, from_n);
+        if (flow)
+            flow_send(flow, tw_bytes(buf, (size_t)n));
+    }
+    tw_rt_endpoint_pump(&f.peer.rt);
+}
+
 /* [HOST:]PORT */
 static int open_port(const char *text)
 {
@@ -219,10 +258,10 @@ static int open_port(const char *text)
         return EXIT_USAGE;
     }
     socklen_t n = tw_rt_sockaddr(&at, &ss);
-    f.fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (f.fd >= 0)
+    f.fd = socket(ss.ss_family, (f.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (f.fd >= 0 && !f.udp)
         setsockopt(f.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (f.fd < 0 || bind(f.fd, (struct sockaddr *)&ss, n) || listen(f.fd, 128)) {
+    if (f.fd < 0 || bind(f.fd, (struct sockaddr *)&ss, n) || (!f.udp && listen(f.fd, 128))) {
         fprintf(stderr, "thalweg: cannot listen on %s: %s\n", text, strerror(errno));
         return EXIT_FAILED;
     }
@@ -260,12 +299,13 @@ int cmd_forward(int argc, char **argv)
     static const char usage[] =
         "usage: thalweg forward [options] [IP:]PORT ADDRESS[:HOST:PORT]\n"
         "       thalweg forward [options] --socks [IP:]PORT ADDRESS\n\n"
-        "Makes a TCP port of this machine lead to what \"thalweg listen\" offers on another one, or to\n"
-        "HOST:PORT as seen from there, if it is allowed there (--allow-target); with --socks to whatever a\n"
+        "Makes a TCP or, with --udp, a UDP port of this machine lead to what \"thalweg listen\" offers on another\n"
+        "one, or to HOST:PORT as seen from there, if it is allowed there (--allow-target); with --socks to whatever a\n"
         "SOCKS5 client asks for. Dials again when the connection is lost.\n\n";
     static struct peer_options o;
     const struct cmd_option options[] = {
         { "--socks", NULL, &f.socks, 0, 0, "be a SOCKS5 proxy" },
+        { "--udp", NULL, &f.udp, 0, 0, "a UDP port" },
         PEER_OPTIONS(&o),
         { NULL },
     };
@@ -275,6 +315,10 @@ int cmd_forward(int argc, char **argv)
     int status = cmd_read_many(argc, argv, usage, options, &args, &done);
     if (status || done)
         return status;
+    if (f.socks && f.udp) {
+        fprintf(stderr, "thalweg: --socks is for TCP; --udp leads to one target\n");
+        return EXIT_USAGE;
+    }
     split_address(args.at[1]);
     status = open_port(args.at[0]);
     if (status)
@@ -284,7 +328,7 @@ int cmd_forward(int argc, char **argv)
     if (status)
         return status;
     uv_poll_init(f.peer.loop, &f.poll, f.fd);
-    uv_poll_start(&f.poll, UV_READABLE, on_accept);
+    uv_poll_start(&f.poll, UV_READABLE, f.udp ? on_datagrams : on_accept);
     uv_unref((uv_handle_t *)&f.poll);
     status = redial_start(&f.redial, &f.peer, f.key_and_server);
     if (status)

@@ -10,10 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "access.h"
-#include "rt/os.h"
+#include <thalweg/relay.h>
 
-/* A stream whose wish is not known yet, is being granted (a TCP connection is made), or is to be echoed. */
+#include "access.h"
+#include "flow.h"
+#include "rt/os.h"
+#include "rt/sockaddr.h"
+
+/* A stream whose wish is not known yet, is being granted (a socket is connected), or is to be echoed. */
 struct wish {
     struct wish *next;
     uint32_t conn;
@@ -23,6 +27,7 @@ struct wish {
     uv_poll_t poll;
     struct addrinfo *found, *at;
     int fd;
+    bool udp, anywhere;  /* anywhere: allowed by "*" only, so on the open Internet only */
 };
 
 static struct listen {
@@ -167,15 +172,50 @@ static void on_connected(uv_poll_t *poll, int status, int events)
     uv_close((uv_handle_t *)poll, on_poll_closed);
 }
 
+/* It is where the wish may go. */
+static bool is_allowed(const struct wish *w, const struct addrinfo *to)
+{
+    static const struct tw_relay_config public_only; /* as a relay judges its peers */
+    struct sockaddr_storage ss = { 0 };
+    memcpy(&ss, to->ai_addr, to->ai_addrlen);
+    struct tw_addr a = tw_rt_addr(&ss);
+    return !w->anywhere || tw_relay_peer_allowed(&public_only, &a);
+}
+
+/* UDP: connected at once. */
+static void join_flow(struct wish *w)
+{
+    uint32_t conn = w->conn;
+    int64_t stream = w->stream;
+    int fd = w->fd;
+    if (l.peer.flow_n >= FLOW_MAX) {
+        close(fd);
+        refuse(w, "too many flows");
+        return;
+    }
+    forget(w);
+    if (service_say(&l.peer, conn, stream, 0, "") || flow_open(&l.peer, conn, stream, fd, NULL, 0, false, NULL))
+        close(fd);
+}
+
 static void try_address(struct wish *w)
 {
     int one = 1;
+    bool any = false;
     for (; w->at; w->at = w->at->ai_next) {
-        w->fd = socket(w->at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (!is_allowed(w, w->at))
+            continue;
+        any = true;
+        w->fd = socket(w->at->ai_family, (w->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (w->fd < 0)
             continue;
-        setsockopt(w->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        if (!w->udp)
+            setsockopt(w->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         if (!connect(w->fd, w->at->ai_addr, w->at->ai_addrlen) || errno == EINPROGRESS) {
+            if (w->udp) {
+                join_flow(w);
+                return;
+            }
             w->state = WISH_CONNECT;
             w->poll.data = w;
             uv_poll_init(l.peer.loop, &w->poll, w->fd);
@@ -184,7 +224,9 @@ static void try_address(struct wish *w)
         }
         close(w->fd);
     }
-    refuse(w, "the target does not answer");
+    refuse(w, any || !w->found || !w->anywhere
+                  ? "the target does not answer"
+                  : "that target is not on the open Internet, and not named here (--allow-target)");
 }
 
 static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
@@ -219,7 +261,7 @@ static bool split_target(const char *target, char *host, size_t cap, const char 
 
 static void connect_to(struct wish *w, const char *target)
 {
-    static const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+    const struct addrinfo hints = { .ai_socktype = w->udp ? SOCK_DGRAM : SOCK_STREAM };
     char host[256];
     const char *port;
     if (!split_target(target, host, sizeof(host), &port)) {
@@ -232,17 +274,23 @@ static void connect_to(struct wish *w, const char *target)
         refuse(w, "the target's name can't be looked up");
 }
 
-/* Only what was named, "*" standing for any port, or for anything at all. */
-static bool is_target(const char *target)
+/* Only what was named, "HOST:*" standing for any port; "*" is anything on the open Internet. */
+static bool is_target(const char *target, bool *ret_anywhere)
 {
     const char *colon = strrchr(target, ':');
+    *ret_anywhere = false;
+    if (l.forward && !strcmp(l.forward, target))
+        return true;
     for (unsigned i = 0; i < l.targets.n; i++) {
         const char *t = l.targets.at[i], *star = strstr(t, ":*");
-        if (!strcmp(t, target) || !strcmp(t, "*") ||
-            (star && !star[2] && colon && star - t == colon - target && !strncmp(t, target, (size_t)(star - t))))
+        if (!strcmp(t, target) ||
+            (star && !star[2] && colon && star - t == colon - target && !strncmp(t, target, (size_t)(star - t)))) {
+            *ret_anywhere = false;
             return true;
+        }
+        *ret_anywhere = *ret_anywhere || !strcmp(t, "*");
     }
-    return l.forward && !strcmp(l.forward, target);
+    return *ret_anywhere;
 }
 
 /* --- wishes ------------------------------------------------------------------------------------------- */
@@ -265,6 +313,17 @@ static void serve_default(struct wish *w)
     }
 }
 
+static void serve_target(struct wish *w, bool udp, const char *target)
+{
+    w->udp = udp;
+    if (udp && !*target && l.forward)
+        connect_to(w, l.forward);
+    else if (is_target(target, &w->anywhere))
+        connect_to(w, target);
+    else
+        refuse(w, "that target is not allowed here (--allow-target)");
+}
+
 static void read_wish(struct wish *w)
 {
     static char text[SERVICE_TEXT_MAX + 1];
@@ -276,10 +335,8 @@ static void read_wish(struct wish *w)
         refuse(w, "that is no request");
     else if (what == SERVICE_DEFAULT)
         serve_default(w);
-    else if (what == SERVICE_TCP && is_target(text))
-        connect_to(w, text);
-    else if (what == SERVICE_TCP)
-        refuse(w, "that target is not allowed here (--allow-target)");
+    else if (what == SERVICE_TCP || what == SERVICE_UDP)
+        serve_target(w, what == SERVICE_UDP, text);
     else
         refuse(w, "that is not offered here");
 }
@@ -372,9 +429,9 @@ int cmd_listen(int argc, char **argv)
         ACCESS_OPTIONS(&l.access),
         { "--echo", NULL, &l.echo, 0, 0, "send back what comes" },
         { "--stdio", NULL, &l.stdio, 0, 0, "standard input and output, for the first who connects" },
-        { "--forward", "HOST:PORT", &l.forward, 0, 0, "a TCP service" },
+        { "--forward", "HOST:PORT", &l.forward, 0, 0, "a TCP or UDP service" },
         { "--exec", "COMMAND", &l.exec, 0, 0, "a program, by sh -c; THALWEG_PEER says who it is for" },
-        { "--allow-target", "HOST:PORT", &l.targets, 1, 0, "also this for \"forward\"; HOST:* and * work; repeat" },
+        { "--allow-target", "HOST:PORT", &l.targets, 1, 0, "also this for \"forward\"; HOST:*: any port; *: the open Internet; repeat" },
         { "--i-know", NULL, &l.i_know, 0, 0, "--exec for everybody, really" },
         PEER_OPTIONS(&l.o),
         { NULL },

@@ -1,4 +1,4 @@
-#include "peer.h"
+#include "flow.h"
 
 #include <errno.h>
 #include <sodium.h>
@@ -221,6 +221,7 @@ static int read_rungs(const char *list, unsigned *ret_rungs)
 static void close_all(struct peer *p)
 {
     pipes_end(p);
+    flows_end(p);
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
     tw_rt_endpoint_fini(&p->rt);
@@ -234,7 +235,7 @@ static void on_event(struct tw_rt_endpoint *r, const struct tw_endpoint_event *e
         return;
     }
     say_event(p, ev);
-    if (!p->ending && !pipe_event(p, ev))
+    if (!p->ending && !pipe_event(p, ev) && !flow_event(p, ev))
         p->on_event(p, ev);
 }
 

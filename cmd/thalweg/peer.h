@@ -35,6 +35,7 @@ struct peer_options {
 #define PEER_ADDRESS { 1, 1, "whom? ADDRESS is what \"thalweg id\" prints there", "" }
 
 struct pipe;
+struct flow;
 struct peer;
 
 struct peer {
@@ -45,10 +46,12 @@ struct peer {
     FILE *keylog;
     tw_time begun;
     struct pipe *pipes;
+    struct flow *flows;
+    unsigned flow_n;
     bool ending, ladder;     /* ladder: show each step, for a person who waits */
     int status;
     uv_signal_t signals[2];
-    /* Every event that no pipe takes. */
+    /* Every event that no pipe and no flow takes. */
     void (*on_event)(struct peer *p, const struct tw_endpoint_event *ev);
 };
 
@@ -86,6 +89,7 @@ enum service {
     SERVICE_TCP = 1,     /* HOST:PORT */
     SERVICE_FILES = 2,   /* who opened the stream sends files, */
     SERVICE_FETCH = 3,   /* or wants some */
+    SERVICE_UDP = 4,     /* HOST:PORT; empty: whatever the listener offers */
 };
 enum { SERVICE_TEXT_MAX = 300, SERVICE_HEAD = 3 };
 
