@@ -30,6 +30,7 @@ int cmd_ping(int argc, char **argv);
 int cmd_nat(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
 int cmd_send(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 int cmd_stun(int argc, char **argv);
 int cmd_turn(int argc, char **argv);
 

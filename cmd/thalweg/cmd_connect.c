@@ -1,3 +1,4 @@
+#include <string.h>
 #include <unistd.h>
 
 #include "peer.h"
@@ -42,18 +43,28 @@ int cmd_connect(int argc, char **argv)
         "Connects standard input and output with what \"thalweg listen\" offers on the machine that has\n"
         "that key. For ssh: ProxyCommand thalweg connect ADDRESS\n\n";
     static struct peer_options o;
-    const struct cmd_option options[] = { PEER_OPTIONS(&o), { NULL } };
+    const char *early = "";
+    const struct cmd_option options[] = {
+        { "--early", "TEXT", &early, 0, 0, "words that go with the very first packet; the listener shows them" },
+        PEER_OPTIONS(&o),
+        { NULL },
+    };
     struct tw_endpoint_config cfg = { 0 };
     struct cmd_operands address = PEER_ADDRESS;
     bool done;
     int status = cmd_read_many(argc, argv, usage, options, &address, &done);
     if (status || done)
         return status;
+    if (strlen(early) > TW_ENDPOINT_EARLY_MAX) {
+        fprintf(stderr, "thalweg: --early: at most %d bytes\n", TW_ENDPOINT_EARLY_MAX);
+        return EXIT_USAGE;
+    }
+    call.peer.verb = argv[0];
     call.peer.on_event = on_event;
     status = peer_open(&call.peer, &o, &cfg, true);
     if (status)
         return status;
-    status = peer_dial(&call.peer, address.at[0], tw_bytes(NULL, 0), &call.conn);
+    status = peer_dial(&call.peer, address.at[0], tw_bytes_str(early), &call.conn);
     if (status)
         peer_end(&call.peer, status);
     return peer_run(&call.peer);

@@ -323,6 +323,7 @@ int cmd_forward(int argc, char **argv)
     status = open_port(args.at[0]);
     if (status)
         return status;
+    f.peer.verb = argv[0];
     f.peer.on_event = on_event;
     status = peer_open(&f.peer, &o, &cfg, false);
     if (status)

@@ -446,6 +446,7 @@ int cmd_listen(int argc, char **argv)
         return status;
     cfg.allow_any = l.access.allow_any;
     cfg.unlisted = l.access.unlisted;
+    l.peer.verb = argv[0];
     l.peer.on_event = on_event;
     status = peer_open(&l.peer, &l.o, &cfg, l.stdio);
     if (status)

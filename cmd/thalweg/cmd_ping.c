@@ -74,6 +74,7 @@ int cmd_ping(int argc, char **argv)
     int status = cmd_read_many(argc, argv, usage, options, &address, &done);
     if (status || done)
         return status;
+    ping.peer.verb = argv[0];
     ping.peer.on_event = on_event;
     status = peer_open(&ping.peer, &o, &cfg, false);
     if (status)

@@ -177,6 +177,7 @@ int cmd_receive(int argc, char **argv)
     cfg.listen = !r.fetching;
     cfg.allow_any = r.access.allow_any;
     cfg.unlisted = r.access.unlisted;
+    r.peer.verb = argv[0];
     r.peer.on_event = on_event;
     r.redial.patience_ms = 5000;
     status = peer_open(&r.peer, &r.o, &cfg, false);

@@ -220,6 +220,7 @@ int cmd_send(int argc, char **argv)
     if (status)
         return status;
     cfg.listen = cfg.unlisted = s.by_invite;
+    s.peer.verb = argv[0];
     s.peer.on_event = on_event;
     s.redial.patience_ms = 5000;
     status = peer_open(&s.peer, &s.o, &cfg, false);

@@ -14,6 +14,7 @@ static const struct verb verbs[] = {
     { "receive", cmd_receive, "get them" },
     { "invite", cmd_invite, "make a line that lets whoever has it in; list and revoke them" },
     { "ping", cmd_ping, "measure the ways to another machine" },
+    { "status", cmd_status, "show the connections of running processes" },
     { "ice", cmd_ice, "connect two machines by ICE, SDP in and out" },
     { "nat", cmd_nat, "find out how the NATs on the way map and filter" },
     { "stun", cmd_stun, "ask a STUN server for this machine's public address" },

@@ -9,6 +9,7 @@
 
 #include "rt/file.h"
 #include "rt/os.h"
+#include "status.h"
 
 /* --- what is printed -------------------------------------------------------------------------------- */
 
@@ -88,16 +89,28 @@ static void say_path(struct peer *p, const struct tw_endpoint_event *ev)
                                                           : "no way; looking for another one");
 }
 
+static unsigned server_bit(const struct peer *p, const struct tw_rdv_addr *server)
+{
+    const struct tw_endpoint_config *cfg = &p->rt.cfg.endpoint;
+    for (size_t i = 0; i < cfg->server_n; i++)
+        if (tw_rdv_addr_eq(&cfg->servers[i], server))
+            return 1U << i;
+    return 0;
+}
+
 static void say_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
+    static char early[TW_ENDPOINT_EARLY_MAX + 1];
     struct tw_endpoint_conn c;
     switch (ev->type) {
     case TW_EP_ONLINE:
+        p->online |= server_bit(p, &ev->server);
         peer_json(p, "online", ",\"server\":%s,\"ms\":%f", text_of(&ev->server), peer_ms(p));
         if (p->o->verbose || p->ladder)
             peer_say(p, "  %7.0f ms  online at %s", peer_ms(p), text_of(&ev->server));
         break;
     case TW_EP_OFFLINE:
+        p->online &= ~server_bit(p, &ev->server);
         peer_json(p, "offline", ",\"server\":%s,\"why\":%s", text_of(&ev->server), ev->why);
         peer_say(p, "thalweg: %s: %s", text_of(&ev->server), ev->why);
         break;
@@ -107,6 +120,13 @@ static void say_event(struct peer *p, const struct tw_endpoint_event *ev)
         break;
     case TW_EP_INCOMING:
         peer_json(p, "incoming", ",\"conn\":%u,\"key\":%s", ev->conn, text_of_key(&ev->key));
+        break;
+    case TW_EP_EARLY:
+        snprintf(early, sizeof(early), "%.*s", (int)ev->data.n, (const char *)ev->data.p);
+        peer_json(p, "early", ",\"conn\":%u,\"ms\":%f,\"text\":%s", ev->conn, peer_ms(p), early);
+        for (char *at = early; *at; at++) /* a peer's words: they may not steer a terminal */
+            *at = (unsigned char)*at < ' ' || *at == 127 ? '?' : *at;
+        peer_say(p, "thalweg: it says: %s", early);
         break;
     case TW_EP_CONNECTED:
         if (tw_endpoint_conn(p->rt.endpoint, ev->conn, &c))
@@ -222,6 +242,7 @@ static void close_all(struct peer *p)
 {
     pipes_end(p);
     flows_end(p);
+    status_close(p->state);
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
     tw_rt_endpoint_fini(&p->rt);
@@ -289,6 +310,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
         uv_unref((uv_handle_t *)&p->signals[i]);
     }
     signal(SIGPIPE, SIG_IGN);
+    p->state = status_open(p);
     tw_rt_endpoint_start(&p->rt);
     return EXIT_OK;
 }

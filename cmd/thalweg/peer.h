@@ -36,9 +36,11 @@ struct peer_options {
 
 struct pipe;
 struct flow;
+struct status;
 struct peer;
 
 struct peer {
+    const char *verb;        /* set before peer_open(), as is on_event */
     struct tw_rt_endpoint rt;
     uv_loop_t *loop;
     const struct peer_options *o;
@@ -48,7 +50,10 @@ struct peer {
     struct pipe *pipes;
     struct flow *flows;
     unsigned flow_n;
-    bool ending, ladder;     /* ladder: show each step, for a person who waits */
+    struct status *state;    /* NULL: nobody can look */
+    unsigned online;         /* bits: at which of our servers we can be dialled */
+    bool ending;
+    bool ladder;             /* show each step, for a person who waits */
     int status;
     uv_signal_t signals[2];
     /* Every event that no pipe and no flow takes. */

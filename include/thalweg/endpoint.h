@@ -201,6 +201,8 @@ struct tw_endpoint_conn {
     uint64_t window;              /* congestion window, bytes */
     size_t mtu;                   /* bytes of the largest packet sent on this path */
 };
+/* The connection with the least number above this one; 0: there is none. */
+TW_API uint32_t tw_endpoint_next(const struct tw_endpoint *e, uint32_t after);
 TW_API TW_NODISCARD int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t conn,
                                          struct tw_endpoint_conn *ret_conn);
 /* What was tried and what came of it, for a person. Returns the length written. */

@@ -472,6 +472,15 @@ void tw_endpoint_close(struct tw_endpoint *e, tw_time now)
     e->spare = NULL;
 }
 
+uint32_t tw_endpoint_next(const struct tw_endpoint *e, uint32_t after)
+{
+    uint32_t least = 0;
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->id > after && (!least || e->slots[i]->id < least))
+            least = e->slots[i]->id;
+    return least;
+}
+
 int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t id, struct tw_endpoint_conn *ret)
 {
     const struct conn *c = ep_conn_find(e, id);
