@@ -20,6 +20,7 @@ struct verb {
     const char *help;                  /* one line */
 };
 
+int cmd_check(int argc, char **argv);
 int cmd_connect(int argc, char **argv);
 int cmd_forward(int argc, char **argv);
 int cmd_ice(int argc, char **argv);

@@ -15,6 +15,7 @@ static const struct verb verbs[] = {
     { "invite", cmd_invite, "make a line that lets whoever has it in; list and revoke them" },
     { "ping", cmd_ping, "measure the ways to another machine" },
     { "status", cmd_status, "show the connections of running processes" },
+    { "check", cmd_check, "find out what this network lets through, and what to do about it" },
     { "ice", cmd_ice, "connect two machines by ICE, SDP in and out" },
     { "nat", cmd_nat, "find out how the NATs on the way map and filter" },
     { "stun", cmd_stun, "ask a STUN server for this machine's public address" },

@@ -32,6 +32,8 @@ void peer_json(const struct peer *p, const char *event, const char *more, ...)
             cmd_json_string(p->events, va_arg(args, const char *));
         else if (*at == 'f')
             fprintf(p->events, "%.1f", va_arg(args, double));
+        else if (*at == 'b')
+            fputs(va_arg(args, int) ? "true" : "false", p->events);
         else if (*at == 'l')
             fprintf(p->events, "%llu", (unsigned long long)va_arg(args, uint64_t));
         else

@@ -77,7 +77,7 @@ int peer_status_of(const struct tw_endpoint_event *closed);
 double peer_ms(const struct peer *p);
 
 /* With --json one line of it, to where events go. more: what stands behind the event's name, %s for a string (quoted
- * and escaped here), %f for a double, %u for an unsigned, %l for a uint64_t. */
+ * and escaped here), %f for a double, %u for an unsigned, %l for a uint64_t, %b for a bool. */
 void peer_json(const struct peer *p, const char *event, const char *more, ...);
 /* A line for people, on stderr, unless --json. */
 void peer_say(const struct peer *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -70,6 +70,7 @@ enum tw_endpoint_event_type {
     TW_EP_ICE,          /* ice: OPEN, CLOSE or MAP, its sock translated; TURN servers: tw_endpoint_turn() */
     TW_EP_ICE_END,      /* sock: close every socket whose number has the same upper 12 bits */
     /* For the application. */
+    TW_EP_REACHED,      /* server, seen, ahead_ms: one of ours answers */
     TW_EP_ONLINE,       /* server: we can be dialled there */
     TW_EP_OFFLINE,      /* server, why: no more, or not yet; it is tried again */
     TW_EP_KNOCK,        /* key: somebody who is not allowed dialled us */
@@ -102,6 +103,8 @@ struct tw_endpoint_event {
     bool by_peer;
     struct tw_key key;
     struct tw_rdv_addr server;
+    struct tw_addr seen;          /* the address that it sees us at */
+    int64_t ahead_ms;             /* so much its clock is ahead of ours */
     const char *why;              /* valid until the next call */
     struct tw_bytes data;
     struct tw_endpoint_path path;
@@ -201,6 +204,9 @@ struct tw_endpoint_conn {
     uint64_t window;              /* congestion window, bytes */
     size_t mtu;                   /* bytes of the largest packet sent on this path */
 };
+/* The STUN and TURN servers that are asked now: the configuration's and those that our rendezvous recommend. Strings in it
+ * live until the next call. Returns how many, at most cap. */
+TW_API size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *out, size_t cap);
 /* The connection with the least number above this one; 0: there is none. */
 TW_API uint32_t tw_endpoint_next(const struct tw_endpoint *e, uint32_t after);
 TW_API TW_NODISCARD int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t conn,

@@ -23,13 +23,28 @@ static size_t add_servers(const struct tw_endpoint *e, const struct tw_ice_serve
 
 /* STUN and TURN servers: the configuration's, and what our rendezvous recommend, or, if there is none, the
  * peer's. */
-static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
+static size_t our_servers(const struct tw_endpoint *e, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
 {
-    const struct tw_endpoint *e = c->e;
     size_t n = add_servers(e, e->servers, e->server_n, out, 0);
     for (size_t i = 0; i < LINKS_MAX; i++)
         if (e->links[i].used && e->links[i].own)
             n = add_servers(e, e->links[i].servers, e->links[i].server_n, out, n);
+    return n;
+}
+
+size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *out, size_t cap)
+{
+    struct tw_ice_server all[TW_ICE_SERVERS_MAX];
+    size_t n = our_servers(e, all);
+    n = n < cap ? n : cap;
+    memcpy(out, all, n * sizeof(*out));
+    return n;
+}
+
+static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
+{
+    const struct tw_endpoint *e = c->e;
+    size_t n = our_servers(e, out);
     return n == 0 && c->link ? add_servers(e, c->link->servers, c->link->server_n, out, n) : n;
 }
 

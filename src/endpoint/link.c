@@ -111,6 +111,12 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
     l->retry_wait = 0;
     l->why = NULL;
     l->server_n = 0;
+    if (l->own) {
+        struct tw_endpoint_event *ev = ep_push(e, TW_EP_REACHED);
+        ev->server = l->server;
+        ev->seen = h->seen;
+        ev->ahead_ms = (int64_t)(h->unix_ms - ep_unix_ms(e));
+    }
     for (size_t i = 0; i < h->server_n; i++)
         take_server(l, &h->server[i]);
     if (l->own && e->cfg.listen && !h->may_register)
