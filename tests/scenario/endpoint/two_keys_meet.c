@@ -570,6 +570,170 @@ static void an_offer_is_good_once_and_not_for_long(void **state)
     end();
 }
 
+/* Everything on the way dies, at every moment from the first byte on: what works directly goes on, and nothing is lost. */
+static void all_servers_die_in_the_middle(void **state)
+{
+    const struct sim_nat_kind *kinds[] = { NULL, &home };
+    static uint8_t data[400000];
+    (void)state;
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 2654435761U >> 9);
+    for (unsigned i = 0; i < 40; i++) {
+        begin(200 + i);
+        both(kinds[i & 1], &home);
+        w.b.echo = true;
+        run(3 * TW_SEC);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+        while (!c->ready)
+            run(TW_MSEC);
+        endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), true);
+        run((tw_time)(i / 2) * 10 * TW_MSEC);
+        sim_host_sleep(w.desk.host, TW_NEVER);
+        sim_host_sleep(w.relay.host, TW_NEVER);
+        run(100 * TW_SEC);
+        assert_true(c->connected && !c->closed && !at_b()->closed);
+        assert_int_equal(c->got, sizeof(data));
+        assert_memory_equal(c->bytes, data, sizeof(data));
+        end();
+    }
+}
+
+/* A relay that changes, drops, repeats, holds back and mixes up what it carries. */
+static struct mischief {
+    struct sim_host *host;
+    struct tw_addr at, held_src, held_dst;
+    uint8_t held[2048], copy[2048];
+    size_t held_n;
+    unsigned count, done[6];
+    bool busy;
+} mischief;
+
+static void inject(const struct tw_addr *src, const struct tw_addr *dst, const uint8_t *p, size_t n)
+{
+    const struct tw_bytes b = tw_bytes(p, n);
+    const struct tw_datagram d = { .src = *src, .dst = *dst, .iov = &b, .iov_n = 1 };
+    mischief.busy = true;
+    sim_inject(mischief.host, &d);
+    mischief.busy = false;
+}
+
+static bool make_mischief(void *ctx, const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data)
+{
+    struct mischief *m = &mischief;
+    (void)ctx;
+    if (m->busy || !tw_addr_eq_ip(src, &m->at) || data.n < 100 || data.n > sizeof(m->copy) || ++m->count % 7)
+        return false;
+    unsigned what = m->count / 7 % 6;
+    m->done[what]++;
+    memcpy(m->copy, data.p, data.n);
+    switch (what) {
+    case 0: /* changed */
+        m->copy[20 + m->count % (data.n - 20)] ^= (uint8_t)(1 << m->count % 8);
+        inject(src, dst, m->copy, data.n);
+        return true;
+    case 1: /* dropped */
+        return true;
+    case 2: /* repeated */
+        inject(src, dst, m->copy, data.n);
+        return false;
+    case 3: /* held back, */
+        memcpy(m->held, data.p, data.n);
+        m->held_n = data.n;
+        m->held_src = *src;
+        m->held_dst = *dst;
+        return true;
+    case 4: /* and out of order, later */
+        if (m->held_n)
+            inject(&m->held_src, &m->held_dst, m->held, m->held_n);
+        return false;
+    default: /* what was for the one goes to the other */
+        if (m->held_n && m->held_n >= 100)
+            inject(src, dst, m->held, m->held_n);
+        return false;
+    }
+}
+
+static void a_tampering_relay_is_survived(void **state)
+{
+    static uint8_t data[100000];
+    unsigned relayed = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 2654435761U >> 11);
+    memset(&mischief, 0, sizeof(mischief));
+    for (uint64_t seed = 300; seed < 320; seed++) {
+        begin(seed);
+        both(&hard, &hard);
+        w.b.echo = true;
+        mischief.host = w.relay.host;
+        mischief.at = ip("203.0.114.1");
+        mischief.held_n = 0;
+        sim_set_fault(w.sim, make_mischief, NULL);
+        run(3 * TW_SEC);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+        tw_time until = sim_now(w.sim) + 20 * TW_SEC;
+        while (!c->ready && sim_now(w.sim) < until)
+            run(TW_MSEC);
+        assert_true(c->ready);
+        endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), true);
+        run(120 * TW_SEC);
+        relayed += c->path.rung == TW_RUNG_RELAY;
+        assert_true(c->connected && !c->closed);
+        assert_int_equal(at_b()->got, sizeof(data));
+        assert_memory_equal(at_b()->bytes, data, sizeof(data));
+        assert_int_equal(c->got, sizeof(data));
+        assert_memory_equal(c->bytes, data, sizeof(data));
+        end();
+    }
+    printf("20 of 20 whole, %u over the relay; changed %u, dropped %u, repeated %u, held back %u, late %u, mixed up %u\n",
+           relayed, mischief.done[0], mischief.done[1], mischief.done[2], mischief.done[3], mischief.done[4],
+           mischief.done[5]);
+    for (int i = 0; i < 6; i++)
+        assert_in_range(mischief.done[i], 20, 1000000);
+    assert_in_range(relayed, 10, 20);
+}
+
+/* A rendezvous, or anybody, who gives an offer to somebody else, or comes with it in the caller's place. */
+static void an_offer_for_another_is_of_no_use(void **state)
+{
+    static uint8_t sealed[TW_OFFER_SEALED_MAX];
+    struct tw_rng rng;
+    struct tw_ident c;
+    uint8_t seed[TW_SEED_SIZE] = { 3 };
+    uint32_t call;
+    size_t n;
+    (void)state;
+    begin(91);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    rng = sim_rng(w.sim);
+    assert_ok(tw_ident_init(&c, seed));
+    stranger_comes(&c);
+    struct tw_word offer = { .kind = TW_WORD_OFFER, .caller = w.a.id.key, .secret = { 9 }, .ufrag = "abcd",
+                             .pwd = "0123456789012345678901", .early = tw_bytes_str("for c"),
+                             .unix_ms = NODE_NOON + (uint64_t)(sim_now(w.sim) / TW_MSEC) };
+    /* a's offer to c, delivered to b */
+    assert_ok(tw_offer_seal(&offer, &w.a.id, &c.key, NULL, &rng, sealed, &n));
+    assert_ok(tw_rdv_call(stranger.rdv, sim_now(w.sim), &w.b.id.key, NULL, tw_bytes(sealed, n), &call));
+    stranger_pump();
+    run(TW_SEC);
+    assert_int_equal(w.b.conn_n, 0);
+    assert_int_equal(stranger.reason, TW_RDV_REFUSED);
+    /* a's offer to b, brought by a stranger, who then is as far as before: nothing opens without the secret in it. */
+    offer.secret[0] = 10;
+    assert_ok(tw_offer_seal(&offer, &w.a.id, &w.b.id.key, NULL, &rng, sealed, &n));
+    assert_ok(tw_rdv_call(stranger.rdv, sim_now(w.sim), &w.b.id.key, NULL, tw_bytes(sealed, n), &call));
+    stranger_pump();
+    run(60 * TW_SEC);
+    assert_int_equal(w.b.conn_n, 1);
+    assert_false(at_b()->ready || at_b()->connected);
+    assert_true(at_b()->closed);
+    tw_ident_fini(&c);
+    tw_rdv_free(stranger.rdv);
+    streams_fini(&stranger.streams);
+    end();
+}
+
 STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_cold_start_needs_three_more),
            cmocka_unit_test(all_kinds_of_networks_meet),
@@ -583,5 +747,8 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
            cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
+           cmocka_unit_test(an_offer_for_another_is_of_no_use),
+           cmocka_unit_test(all_servers_die_in_the_middle),
+           cmocka_unit_test(a_tampering_relay_is_survived),
            cmocka_unit_test(no_wire_and_no_server_sees_who_they_are),
            cmocka_unit_test(a_tampering_rendezvous_is_refused_or_survived))
