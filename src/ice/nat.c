@@ -2,6 +2,7 @@
 #include "ice/internal.h"
 
 enum { NEAR = 16 }; /* ports so close together come from a counter: of two random ones 1 pair in 2000 */
+static const tw_time TOGETHER = TW_SEC; /* mappings made later than this after another may have had many between */
 
 static bool same_target(const struct sample *s, uint16_t base, const struct tw_addr *dst)
 {
@@ -14,7 +15,7 @@ static void classify(struct nat *n, uint16_t base, const struct tw_addr *local)
 {
     const struct sample *of[SAMPLES], *first = NULL;
     unsigned m = 0;
-    bool differ = false, random = false;
+    bool differ = false, random = false, judged = false;
     int step = 0;
     for (unsigned i = 0; i < n->n; i++)
         if (n->samples[i].base == base)
@@ -43,13 +44,15 @@ static void classify(struct nat *n, uint16_t base, const struct tw_addr *local)
         return;
     }
     for (unsigned i = 0; i < m; i++) {
-        int d = first ? (int)of[i]->mapped.port - (int)first->mapped.port : 0;
-        if (first && d && (step == 0 || (d < 0 ? -d : d) < (step < 0 ? -step : step)))
+        bool together = first && of[i]->at - first->at <= TOGETHER;
+        int d = together ? (int)of[i]->mapped.port - (int)first->mapped.port : 0;
+        judged = judged || d;
+        if (d && (step == 0 || (d < 0 ? -d : d) < (step < 0 ? -step : step)))
             step = d;
         random = random || d > NEAR || d < -NEAR || !tw_addr_eq_ip(&of[i]->mapped, &of[0]->mapped);
         first = of[i];
     }
-    n->kind = random ? NAT_RANDOM : NAT_SEQUENTIAL;
+    n->kind = random ? NAT_RANDOM : judged ? NAT_SEQUENTIAL : NAT_UNKNOWN;
     n->step = (int8_t)(random ? 0 : step);
 }
 

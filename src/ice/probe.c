@@ -37,6 +37,7 @@ enum {
     PORTS = 65536 - FIRST_PORT,
     HOURLY = 2000,
     NEAR = 2,           /* hop limit */
+    ROUNDS = 2,
 };
 static const tw_time GAP = 5 * TW_MSEC;         /* 200 a second */
 static const tw_time PREPARE_MAX = 4 * TW_SEC;
@@ -506,15 +507,21 @@ void ice_probe_end(struct tw_ice *a)
     a->probe = NULL;
 }
 
-/* When to begin: the ordinary checks have had twice a round trip over the relay, and a bit. TW_NEVER
- * while there is no reason to. */
+/* When to begin. TW_NEVER while there is no reason to. */
 static tw_time begin_at(const struct tw_ice *a)
 {
     const struct component *c = &a->comps[0];
-    if (!a->controlling || a->probe_round || !a->streams[0].own || c->path == NONE ||
+    if (!a->controlling || a->probe_round >= ROUNDS || !a->streams[0].own || c->path == NONE ||
         c->valid_since == TW_NEVER || !ice_is_relayed(a, &a->pairs[c->path]) || !a->seen.family ||
         a->cfg.no_probing || own_role(a) == ROLE_NONE)
         return TW_NEVER;
+    /* A counter before one side only costs a few sockets and packets: as soon as the relay carries the plans. Drawing
+     * lots costs hundreds, and two counters must be left alone by the ordinary checks: when these have had twice a round
+     * trip over the relay, and a bit. So does another round, of two who know more of their NATs by then. */
+    bool lots = is_lottery(a->nat.kind) || is_lottery(a->peer_info.kind);
+    bool both = is_hard(a->nat.kind) && is_hard(a->peer_info.kind);
+    if (a->probe_round == 0 && !lots && !both)
+        return c->valid_since;
     return c->valid_since + 200 * TW_MSEC + 2 * a->pairs[c->path].rtt;
 }
 
@@ -523,7 +530,7 @@ void ice_probe_tick(struct tw_ice *a)
     struct probe *p = a->probe;
     if (!p) {
         if (begin_at(a) <= a->now && can_probe(a))
-            begin(a, 1);
+            begin(a, (uint8_t)(a->probe_round + 1));
         return;
     }
     const struct component *c = &a->comps[0];

@@ -225,6 +225,31 @@ static void an_invite_lets_in_so_many_until_then(void **state)
 }
 
 /* Its prekeys are new, and the caller knows but an old one. */
+/* A NAT that counts is known for one, though the spare agent's mappings were made long before those of the call, and
+ * another connection's in between. */
+static void every_dial_foretells_ports_anew(void **state)
+{
+    const struct sim_nat_kind counts = { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT,
+                                         .ports = SIM_PORTS_SEQUENTIAL };
+    (void)state;
+    for (int side = 0; side < 2; side++) {
+        begin(43);
+        both(side ? &home : &counts, side ? &counts : &home);
+        run(3 * TW_SEC);
+        for (int i = 0; i < 6; i++) {
+            tw_time start = sim_now(w.sim);
+            struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+            run(3 * TW_SEC);
+            assert_true(c->connected && c->direct_at);
+            assert_in_range(trips(c->direct_at - start), 300, 1200);
+            tw_endpoint_hangup(w.a.ep, sim_now(w.sim), c->id, 0, "");
+            endpoint_node_pump(&w.a);
+            run((i + 1) * 10 * TW_SEC);
+        }
+        end();
+    }
+}
+
 static void a_callee_that_restarted_is_reached(void **state)
 {
     (void)state;
@@ -740,6 +765,7 @@ STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),
            cmocka_unit_test(a_callee_that_restarted_is_reached),
+           cmocka_unit_test(every_dial_foretells_ports_anew),
            cmocka_unit_test(nobody_home_is_said_at_once),
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
