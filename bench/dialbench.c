@@ -4,7 +4,8 @@
  *   dialbench listen SERVER        prints its address, then what comes
  *   dialbench dial SERVER ADDRESS N
  *
- * Also, on loopback and without a server between: dialbench listen, dialbench send SERVER ADDRESS MIB. */
+ *   dialbench send SERVER ADDRESS MIB [relay]
+ *                                  sends so much, over a relay only; the other one says when it has all of it */
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,10 +148,11 @@ int main(int argc, char **argv)
     char text[400];
     struct tw_rt_endpoint_config cfg = { .on_event = on_event };
     bool listens = argc == 3 && !strcmp(argv[1], "listen");
-    b.dials = argc == 5 && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send"));
+    bool relay = argc == 6 && !strcmp(argv[5], "relay");
+    b.dials = (argc == 5 || relay) && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send"));
     if ((!listens && !b.dials) || sodium_init() < 0 || tw_rdv_addr_parse(argv[2], &cfg.endpoint.servers[0], NULL) ||
         (b.dials && tw_address_parse(argv[3], &b.peer, NULL))) {
-        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | send SERVER ADDRESS MIB\n", stderr);
+        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | send SERVER ADDRESS MIB [relay]\n", stderr);
         return 2;
     }
     b.left = b.dials ? (unsigned)atoi(argv[4]) : 0;
@@ -158,6 +160,8 @@ int main(int argc, char **argv)
         b.to_send = (uint64_t)b.left << 20;
         b.left = 1;
     }
+    if (relay)
+        cfg.endpoint.rungs = 1U << TW_RUNG_RELAY;
     randombytes_buf(seed, sizeof(seed));
     cfg.endpoint.seed = seed;
     cfg.endpoint.server_n = 1;

@@ -51,9 +51,12 @@ static tw_time cost(const struct tw_ice *a, const struct pair *p)
 {
     const struct base *b = &a->bases[p->base];
     tw_time c = p->rtt ? p->rtt : 100 * TW_MSEC;
+    bool ours = b->kind == BASE_RELAY;
+    int relays = ours + (a->remotes[p->remote].type == TW_ICE_RELAY);
     c += c * p->loss / 100; /* ten in a hundred lost: twice as long */
-    if (ice_is_relayed(a, p))
-        c += 30 * TW_MSEC + c; /* it costs somebody, and sees who talks with whom */
+    c += relays * (30 * TW_MSEC + c); /* it costs somebody, and sees who talks with whom */
+    if (ours && a->servers[a->relays[b->relay].server].transport != TW_TRANSPORT_UDP)
+        c += 10 * TW_MSEC; /* what is lost on the way to it holds up the rest */
     if (b->kind == BASE_CONN)
         c += 30 * TW_MSEC;
     if (p->silent)

@@ -4,6 +4,8 @@
  *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
  *                                            host has; outside it is 198.51.1xx.1.
  *
+ * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it.
+ *
  * "blocked" is a NAT that lets no UDP through. Makes a TUN device for each name, says "ready", and runs until its
  * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
  * lets nobody outside begin, and, unless it maps all destinations alike (I/...), draws a port for each. */
@@ -199,7 +201,9 @@ static bool add(char *text, tw_time delay)
     struct sim_nat_kind k;
     struct tw_addr addr;
     struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
-    struct sim_link link = { .delay = delay };
+    const char *loss = getenv("LABNET_LOSS"), *rate = getenv("LABNET_RATE");
+    struct sim_link link = { .delay = delay, .loss = loss ? (unsigned)atoi(loss) : 0,
+                             .rate = rate ? (uint64_t)atoll(rate) : 0 };
     if (!ip || node_n == MAX_NODES)
         return false;
     *ip++ = 0;
@@ -213,7 +217,7 @@ static bool add(char *text, tw_time delay)
         n->hard = k.mapping != SIM_INDEPENDENT;
         nat = sim_nat(s, tw_addr_v4(198, 51, (uint8_t)(101 + node_n), 1, 0), k, NULL);
         sim_nat_set_link(nat, link);
-        link.delay = 0;
+        link = (struct sim_link){ .delay = 0 };
     }
     for (char *one = strtok(ip, ","); one; one = strtok(NULL, ",")) {
         if (tw_addr_parse(one, 0, &addr))
