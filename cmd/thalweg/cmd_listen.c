@@ -452,11 +452,7 @@ int cmd_listen(int argc, char **argv)
     if (status)
         return status;
     status = access_open(&l.access, &l.peer);
-    if (!status && cfg.server_n == 0) {
-        fprintf(stderr, "thalweg: at which server can others find this machine? Name one with --server, or in "
-                        "~/.config/thalweg/config\n");
-        status = EXIT_NO_SERVER;
-    }
+    status = status ? status : peer_can_be_found(&l.peer, &cfg);
     uv_signal_init(l.peer.loop, &l.child);
     uv_signal_start(&l.child, on_child, SIGCHLD);
     uv_unref((uv_handle_t *)&l.child);

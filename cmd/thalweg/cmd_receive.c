@@ -134,11 +134,9 @@ static int say_ready(const struct tw_endpoint_config *cfg)
 {
     struct tw_address a = { .key = *tw_endpoint_key(r.peer.rt.endpoint), .server = cfg->servers[0] };
     char text[TW_ADDRESS_TEXT_MAX];
-    if (cfg->server_n == 0) {
-        fprintf(stderr, "thalweg: at which server can others find this machine? Name one with --server, or in "
-                        "~/.config/thalweg/config\n");
-        return EXIT_NO_SERVER;
-    }
+    int status = peer_can_be_found(&r.peer, cfg);
+    if (status)
+        return status;
     if (tw_address_format(&a, text, sizeof(text)))
         return EXIT_FAILED;
     peer_json(&r.peer, "listening", ",\"address\":%s", text);

@@ -176,11 +176,9 @@ static int offer_by_invite(const struct tw_endpoint_config *cfg)
     struct tw_endpoint_invite in = { .uses = 1 };
     struct invite i;
     char text[TW_ADDRESS_TEXT_MAX];
-    if (cfg->server_n == 0) {
-        fprintf(stderr, "thalweg: at which server can the other side find this machine? Name one with --server, or in "
-                        "~/.config/thalweg/config\n");
-        return EXIT_NO_SERVER;
-    }
+    int status = peer_can_be_found(&s.peer, cfg);
+    if (status)
+        return status;
     rng.fill(rng.ctx, in.secret, sizeof(in.secret));
     memcpy(i.secret, in.secret, sizeof(i.secret));
     in.expires_ms = (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC) + INVITE_HOURS * 3600000ULL;

@@ -293,6 +293,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     }
     cfg->seed = seed;
     cfg->ice.no_mapping = o.no_mapping;
+    cfg->lan = !o.no_lan && !o.relay_only;
     cfg->ice.policy = o.relay_only ? TW_ICE_RELAY_ONLY : TW_ICE_ALL;
     cfg->keylog = p->keylog ? on_keylog : NULL;
     cfg->keylog_ctx = p->keylog;
@@ -315,6 +316,20 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     p->state = status_open(p);
     tw_rt_endpoint_start(&p->rt);
     return EXIT_OK;
+}
+
+int peer_can_be_found(const struct peer *p, const struct tw_endpoint_config *cfg)
+{
+    if (cfg->server_n)
+        return EXIT_OK;
+    if (cfg->lan) {
+        peer_say(p, "thalweg: no server is named (--server, or in ~/.config/thalweg/config), so only machines in this "
+                    "network find this one");
+        return EXIT_OK;
+    }
+    fprintf(stderr, "thalweg: at which server can others find this machine? Name one with --server, or in "
+                    "~/.config/thalweg/config\n");
+    return EXIT_NO_SERVER;
 }
 
 int peer_dial(struct peer *p, const char *text, struct tw_bytes early, uint32_t *ret_conn)

@@ -16,7 +16,7 @@ enum {
 struct peer_options {
     struct cmd_list servers;
     const char *token, *key, *rungs, *keylog, *ca;
-    bool relay_only, json, verbose, no_mapping;
+    bool relay_only, json, verbose, no_mapping, no_lan;
 };
 
 #define PEER_OPTIONS(o)                                                                                \
@@ -27,6 +27,7 @@ struct peer_options {
     { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
     { "--ca", "FILE", &(o)->ca, 0, 0, "trust these for the rendezvous's certificate, in PEM" },            \
     { "--no-port-mapping", NULL, &(o)->no_mapping, 0, 0, "ask no gateway to let the other side in" },      \
+    { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
     { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }
@@ -66,6 +67,9 @@ struct peer {
 int peer_open(struct peer *p, const struct peer_options *o, struct tw_endpoint_config *cfg, bool stdout_is_data);
 /* The part of it about servers. */
 int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg);
+/* Whether others can find this machine: at a server, or at least in this network; complains if not, and says if it is
+ * the network only. Returns an exit status. */
+int peer_can_be_found(const struct peer *p, const struct tw_endpoint_config *cfg);
 /* Dials; complains. */
 int peer_dial(struct peer *p, const char *address, struct tw_bytes early, uint32_t *ret_conn);
 /* Runs until peer_end(); closes everything. Returns the exit status. */

@@ -54,6 +54,7 @@ struct tw_endpoint_config {
     size_t server_n;
     struct tw_ice_config ice;    /* servers: used besides those that the rendezvous recommends; mux, tape, streams,
                                     components, controlling and own_peer are not looked at */
+    bool lan;                    /* peers are also looked for in this network: SEEK events */
     unsigned rungs;              /* bits, 1 << TW_RUNG_UDP and so on: only these; 0: all. The handshake goes by way
                                     of the rendezvous in any case */
     bool no_aes;                 /* the CPU has no AES */
@@ -68,6 +69,8 @@ enum tw_endpoint_event_type {
                            datagrams without addresses, whatever their pieces */
     TW_EP_LINK_CLOSE,   /* sock */
     TW_EP_ICE,          /* ice: OPEN, CLOSE or MAP, its sock translated; TURN servers: tw_endpoint_turn() */
+    TW_EP_SEEK,         /* conn, data: names of TW_KEY_SIZE bytes, one after the other: ask this network who has one
+                           of them, tw_endpoint_found() */
     TW_EP_ICE_END,      /* sock: close every socket whose number has the same upper 12 bits */
     /* For the application. */
     TW_EP_REACHED,      /* server, seen, ahead_ms: one of ours answers */
@@ -138,6 +141,15 @@ TW_API void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_
 TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside);
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */
 TW_API enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server);
+
+/* Where a peer that is sought takes calls: the rendezvous that it runs itself, without TLS. */
+TW_API void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const struct tw_addr *at);
+/* The names that we have ourselves, in this network, today and in the hours around midnight. Returns how many, at most
+ * cap. */
+TW_API size_t tw_endpoint_names(const struct tw_endpoint *e, struct tw_key *out, size_t cap);
+/* The rendezvous that this endpoint's user runs for its network: it is called there. TW_ENOMEM, TW_EFULL. */
+TW_API TW_NODISCARD int tw_endpoint_desk(struct tw_endpoint *e, tw_time now, const struct tw_addr *at,
+                                         const char *token);
 
 TW_API void tw_endpoint_recv(struct tw_endpoint *e, tw_time now, const struct tw_datagram *in);
 TW_API void tw_endpoint_tick(struct tw_endpoint *e, tw_time now);

@@ -35,6 +35,7 @@ struct tw_node_config {
     bool allow_any;                /* or by anybody */
     bool relay_only;               /* show peers no address of this machine */
     unsigned rungs;                /* bits, 1 << TW_RUNG_UDP and so on; 0: all */
+    bool no_lan;                   /* neither look for peers in this network nor be found there without a server */
     bool no_port_mapping;          /* ask no gateway to let peers in */
     const char *ca_file;           /* PEM: trust only these for the certificates of servers; NULL: the system's */
     bool own_loop;                 /* no thread */

@@ -8,6 +8,8 @@
 #define ANSWER_WITHIN (20 * TW_SEC)
 #define END_WITHIN (500 * TW_MSEC)
 #define LINK_WITHIN (15 * TW_SEC)
+#define SEEK_WITHIN (3 * TW_SEC)
+#define AROUND_MS (2 * 3600 * 1000ULL)
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
@@ -145,6 +147,7 @@ void ep_conn_free(struct conn *c)
     end_agent(c);
     free(c->early);
     free(c->early_in);
+    free(c->flight);
     sodium_memzero(c, sizeof(*c));
     free(c);
 }
@@ -264,7 +267,8 @@ static void drop_secure(struct conn *c)
     c->run_left.n = 0;
 }
 
-static void send_offer(struct conn *c)
+/* Sends the offer over this link. */
+static int make_call(struct conn *c, struct link *l, uint32_t *ret_call)
 {
     struct tw_endpoint *e = c->e;
     struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
@@ -276,17 +280,73 @@ static void send_offer(struct conn *c)
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
     introduce(c, &w);
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
-    err = err ? err : tw_rdv_call(c->link->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), &c->call);
-    if (err) {
+    err = err ? err : tw_rdv_call(l->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), ret_call);
+    l->used_at = e->now;
+    return err;
+}
+
+static void send_offer(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    if (make_call(c, c->link, &c->call)) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the call could not be made", false);
         return;
     }
     c->has_call = true;
     c->link_gen = c->link->gen;
-    c->link->used_at = e->now;
     c->state = CONN_CALLING;
     c->give_up_at = e->now + ANSWER_WITHIN;
     begin_boxes(c);
+}
+
+/* --- by two ways at once ------------------------------------------------------------------------------ */
+
+/* The first packets go after the offer, as they did on the other way. */
+static void start_alt(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    size_t told = c->cand_told;
+    bool end_told = c->end_told;
+    if (make_call(c, c->alt.link, &c->alt.call)) {
+        c->alt.link = NULL;
+    } else {
+        c->alt.on = true;
+        c->alt.gen = c->alt.link->gen;
+        c->alt.cand_told = c->cand_told;
+        c->alt.end_told = c->end_told;
+        for (int i = 0; c->flight && i < 2; i++)
+            if (c->flight->n[i])
+                (void)!tw_rdv_datagram(c->alt.link->rdv, e->now, c->alt.call,
+                                       tw_bytes(c->flight->data[i], c->flight->n[i]));
+    }
+    c->cand_told = told;
+    c->end_told = end_told;
+}
+
+/* The other way was better: it is the only one from now on. */
+static void take_alt(struct conn *c)
+{
+    if (c->has_call && c->link->gen == c->link_gen && c->link->rdv)
+        tw_rdv_hangup(c->link->rdv, c->e->now, c->call, TW_RDV_HUNG_UP);
+    c->link = c->alt.link;
+    c->link_gen = c->alt.gen;
+    c->call = c->alt.call;
+    c->cand_told = c->alt.cand_told;
+    c->end_told = c->alt.end_told;
+    c->has_call = true;
+    memset(&c->alt, 0, sizeof(c->alt));
+}
+
+static void drop_alt(struct conn *c)
+{
+    if (c->alt.on && c->alt.link->gen == c->alt.gen && c->alt.link->rdv)
+        tw_rdv_hangup(c->alt.link->rdv, c->e->now, c->alt.call, TW_RDV_HUNG_UP);
+    memset(&c->alt, 0, sizeof(c->alt));
+}
+
+static bool is_alt(const struct conn *c, const struct link *l, uint32_t call)
+{
+    return c->alt.on && c->alt.link == l && c->alt.gen == l->gen && c->alt.call == call;
 }
 
 /* The next server at which the peer may be; false: there is none left. */
@@ -325,10 +385,47 @@ static int choose_links(struct conn *c, const struct tw_address *peer)
         c->links_left = 1U << (l - e->links);
     } else {
         for (unsigned i = 0; i < LINKS_MAX; i++)
-            if (e->links[i].used && e->links[i].own)
+            if (e->links[i].used && e->links[i].own && !e->links[i].lan)
                 c->links_left |= 1U << i;
     }
     return next_link(c) ? 0 : TW_ENOTFOUND;
+}
+
+static size_t names_of(const struct tw_endpoint *e, const struct tw_key *key, const uint8_t *invite,
+                       struct tw_key out[2])
+{
+    uint64_t ms = ep_unix_ms(e), left = DAY_MS - ms % DAY_MS;
+    struct tw_mailbox_of of = { (uint32_t)(ms / DAY_MS), LAN_LABEL, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
+    size_t n = tw_mailbox_name(key, &of, &out[0]) == 0;
+    bool late = left < AROUND_MS, early = DAY_MS - left < AROUND_MS; /* clocks differ */
+    of.epoch += late;
+    of.epoch -= early;
+    return n + ((late || early) && n && tw_mailbox_name(key, &of, &out[1]) == 0);
+}
+
+static void seek(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    size_t n = names_of(e, &c->peer.key, NULL, e->seek);
+    if (c->peer.invited)
+        n += names_of(e, &c->peer.key, c->peer.invite, e->seek + n);
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_SEEK);
+    ev->conn = c->id;
+    ev->data = tw_bytes(e->seek, n * sizeof(e->seek[0]));
+}
+
+size_t tw_endpoint_names(const struct tw_endpoint *e, struct tw_key *out, size_t cap)
+{
+    struct tw_key two[2];
+    size_t n = 0;
+    for (size_t i = 0; i <= e->invite_n; i++) {
+        if (i == e->invite_n && e->cfg.unlisted)
+            break;
+        size_t k = names_of(e, &e->self.key, i < e->invite_n ? e->invites[i].secret : NULL, two);
+        for (size_t j = 0; j < k && n < cap; j++)
+            out[n++] = two[j];
+    }
+    return n;
 }
 
 int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address *peer, struct tw_bytes early,
@@ -352,6 +449,10 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     c->give_up_at = now + LINK_WITHIN;
     ep_random(e, c->secret, sizeof(c->secret));
     int err = choose_links(c, peer);
+    if (err == TW_ENOTFOUND && e->cfg.lan) { /* then in this network only */
+        err = 0;
+        c->give_up_at = now + SEEK_WITHIN;
+    }
     if (!err && early.n) {
         c->early = malloc(early.n);
         err = c->early ? 0 : TW_ENOMEM;
@@ -366,6 +467,8 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
         return err;
     }
     *ret_conn = c->id;
+    if (e->cfg.lan)
+        seek(c);
     tw_ice_set_controlling(c->ice, now, true);
     ep_links_tick(e);
     try_call(c);
@@ -374,15 +477,71 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     return 0;
 }
 
+static void on_link(struct conn *c, struct link *l)
+{
+    if (c->state == CONN_LINKING && c->alt.link == l) { /* sooner than the server */
+        if (c->link)
+            c->links_left |= 1U << (c->link - c->e->links);
+        c->link = l;
+        c->alt.link = NULL;
+    }
+    if (c->state == CONN_LINKING && c->link == l)
+        try_call(c);
+    else if (c->state == CONN_CALLING && c->alt.link == l && !c->alt.on)
+        start_alt(c);
+    else
+        return;
+    ep_conn_stir(c);
+}
+
 void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
 {
-    for (uint16_t i = 0; i < e->slot_n; i++) {
-        struct conn *c = e->slots[i];
-        if (c && c->state == CONN_LINKING && c->link == l) {
-            try_call(c);
-            ep_conn_stir(c);
-        }
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i])
+            on_link(e->slots[i], l);
+}
+
+static struct link *lan_link(struct tw_endpoint *e, const struct tw_addr *at)
+{
+    struct tw_rdv_addr server = { .port = at->port, .plain = true };
+    struct tw_addr ip = tw_addr_ip_only(at);
+    char text[TW_ADDR_STRLEN];
+    snprintf(server.host, sizeof(server.host), "%s", tw_addr_format(&ip, text));
+    struct link *l = ep_link_get(e, &server);
+    if (l)
+        l->lan = true;
+    return l;
+}
+
+void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const struct tw_addr *at)
+{
+    struct conn *c = ep_conn_find(e, conn);
+    e->now = now;
+    struct link *l = c && c->caller && !c->alt.link && c->state <= CONN_CALLING ? lan_link(e, at) : NULL;
+    if (!l || l == c->link)
+        return;
+    c->alt.link = l;
+    if (ep_link_is_up(l))
+        on_link(c, l);
+    else
+        ep_links_tick(e);
+}
+
+int tw_endpoint_desk(struct tw_endpoint *e, tw_time now, const struct tw_addr *at, const char *token)
+{
+    char *copy = strdup(token);
+    e->now = now;
+    struct link *l = copy ? lan_link(e, at) : NULL;
+    if (!l) {
+        free(copy);
+        return copy ? TW_EFULL : TW_ENOMEM;
     }
+    free(e->lan_token);
+    e->lan_token = copy;
+    l->token = copy;
+    l->own = true;
+    ep_links_tick(e);
+    return 0;
 }
 
 /* The server of this call does not help: the next one, or it is over. */
@@ -392,6 +551,17 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
     if (c->ice_up || c->connected) {
         ep_conn_choose(c);
         return; /* it is not needed any more */
+    }
+    if (c->alt.on) {
+        take_alt(c);
+        return;
+    }
+    if (c->alt.link) { /* it is about to be reached */
+        c->link = c->alt.link;
+        c->alt.link = NULL;
+        c->state = CONN_LINKING;
+        c->give_up_at = c->e->now + SEEK_WITHIN;
+        return;
     }
     if (c->caller && next_link(c)) {
         c->state = CONN_LINKING;
@@ -406,6 +576,8 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
 {
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
+        if (c && c->alt.link == l)
+            memset(&c->alt, 0, sizeof(c->alt));
         if (!c || !c->id || c->link != l || c->state == CONN_ENDING)
             continue;
         if (c->has_call || (c->state == CONN_LINKING && c->links_left))
@@ -420,7 +592,7 @@ static struct conn *of_call(const struct tw_endpoint *e, const struct link *l, u
 {
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
-        if (c && c->has_call && c->link == l && c->link_gen == l->gen && c->call == call)
+        if (c && ((c->has_call && c->link == l && c->link_gen == l->gen && c->call == call) || is_alt(c, l, call)))
             return c;
     }
     return NULL;
@@ -539,6 +711,17 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
     ep_conn_spare(e, false);
 }
 
+static bool is_answered(const struct tw_endpoint *e, const struct tw_word *offer)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        const struct conn *c = e->slots[i];
+        if (c && c->id && !c->caller && tw_key_eq(&c->peer.key, &offer->caller) &&
+            memcmp(c->secret, offer->secret, sizeof(c->secret)) == 0)
+            return true;
+    }
+    return false;
+}
+
 void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes sealed)
 {
     struct tw_word offer;
@@ -558,6 +741,8 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
     } else if (!is_fresh(e, &offer)) {
         say_retry(e, l, call, &offer);
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
+    } else if (is_answered(e, &offer)) { /* it came by another way, too */
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
     } else if (ep_seen_before(e, &offer.caller, offer.secret) || !redeem(e, &offer)) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
     } else {
@@ -574,6 +759,8 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
 
 static void call_again(struct conn *c)
 {
+    free(c->flight);
+    c->flight = NULL;
     drop_call(c, TW_RDV_HUNG_UP);
     drop_secure(c);
     try_call(c);
@@ -613,10 +800,16 @@ void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, str
             ep_conn_stir(c);
         return;
     }
+    if (is_alt(c, l, call))
+        take_alt(c);
+    else if (c->alt.on)
+        drop_alt(c);
     if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_RETRY) {
         on_retry(c, &w);
     } else if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_ANSWER) {
         c->state = CONN_TALKING;
+        free(c->flight);
+        c->flight = NULL;
         if (w.has_prekey)
             ep_learn_prekey(e, &c->peer.key, w.prekey);
         hear(c, &w);
@@ -640,7 +833,9 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     struct conn *c = of_call(e, l, call);
     if (!c)
         return;
-    if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
+    if (is_alt(c, l, call)) {
+        memset(&c->alt, 0, sizeof(c->alt));
+    } else if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
         c->has_call = false; /* theirs is on its way */
         c->give_up_at = e->now + ANSWER_WITHIN;
     } else if (reason == TW_RDV_HUNG_UP && c->has_nonce && c->state == CONN_CALLING) {
@@ -758,7 +953,10 @@ void ep_conn_arm(struct conn *c)
 static void give_up(struct conn *c)
 {
     c->give_up_at = TW_NEVER;
-    if (c->state == CONN_LINKING)
+    if (c->state == CONN_LINKING && !c->link)
+        ep_conn_over(c, TW_ENDPOINT_CODE_ABSENT,
+                     "nobody in this network has that key, and no server is known at which it may be", false);
+    else if (c->state == CONN_LINKING)
         fail_call(c, TW_ENDPOINT_CODE_SERVER, c->link && c->link->why ? c->link->why
                                                                      : "the server could not be reached in 15 s");
     else

@@ -104,6 +104,25 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
 
 /* --- out -------------------------------------------------------------------------------------------- */
 
+/* Over the rendezvous, and, until there is an answer, over both. */
+static void send_patched(struct conn *c, struct tw_bytes piece)
+{
+    tw_time now = c->e->now;
+    (void)!tw_rdv_datagram(c->link->rdv, now, c->call, piece);
+    if (c->state != CONN_CALLING || piece.n > TW_RDV_DATAGRAM_MAX)
+        return;
+    if (c->alt.on)
+        (void)!tw_rdv_datagram(c->alt.link->rdv, now, c->alt.call, piece);
+    if (!c->flight)
+        c->flight = calloc(1, sizeof(*c->flight));
+    for (int i = 0; c->flight && i < 2; i++)
+        if (!c->flight->n[i]) {
+            memcpy(c->flight->data[i], piece.p, piece.n);
+            c->flight->n[i] = piece.n;
+            break;
+        }
+}
+
 /* A part of the run, or all of it, to the agent or the server. */
 static void send_part(struct conn *c)
 {
@@ -118,7 +137,7 @@ static void send_part(struct conn *c)
     if (c->ice_up)
         (void)!tw_ice_send(c->ice, e->now, 0, 1, piece, c->run.tos);
     else if (c->path.rung == TW_RUNG_PATCHED && c->has_call)
-        (void)!tw_rdv_datagram(c->link->rdv, e->now, c->call, piece);
+        send_patched(c, piece);
     c->run_left = tw_bytes(c->run_left.p + step, c->run_left.n - step);
 }
 

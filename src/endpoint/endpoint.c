@@ -4,8 +4,6 @@
 
 #include "endpoint/internal.h"
 
-#define DAY_MS (86400 * 1000ULL)
-
 const char *tw_rung_name(enum tw_rung rung)
 {
     static const char *const names[] = {
@@ -253,6 +251,7 @@ void tw_endpoint_free(struct tw_endpoint *e)
         tw_rdv_free(e->links[i].rdv);
     for (size_t i = 0; i < TW_ENDPOINT_SERVERS_MAX; i++)
         free(e->tokens[i]);
+    free(e->lan_token);
     tw_timers_fini(&e->timers);
     free(e->slots);
     free(e->tx_buf);

@@ -21,12 +21,15 @@ enum {
 };
 
 #define LOST_WITHIN (120 * TW_SEC) /* so long a connection lives without any way */
+#define LAN_LABEL "lan"
+#define DAY_MS (86400 * 1000ULL)
 #define FRESH_MS (120 * 1000)    /* how far two clocks may be apart */
 
 /* A connection to a rendezvous server. */
 struct link {
     struct tw_rdv_addr server;
     bool used, own;              /* own: of the configuration; others are kept while used, and a while */
+    bool lan;                    /* in this network: our own (own), or a peer's */
     enum { LINK_WAIT, LINK_OPENING, LINK_UP } state;
     uint32_t gen;
     const char *token;
@@ -39,6 +42,12 @@ struct link {
     size_t server_n;
     char strings[TW_RDV_SERVERS_MAX][4][TW_RDV_TEXT_MAX + 1];
     struct tw_bytes out;         /* being shown */
+};
+
+/* The first packets of a call, to be sent by another way, too. */
+struct flight {
+    size_t n[2];
+    uint8_t data[2][TW_RDV_DATAGRAM_MAX];
 };
 
 /* One peer, or an agent that waits for the next one (SPARE), or gives back its relays (ENDING). */
@@ -64,6 +73,13 @@ struct conn {
     struct link *link;
     uint32_t link_gen, call;     /* while has_call */
     bool has_call;
+    struct {                     /* the same offer by another way at once, if the peer was found in this network */
+        struct link *link;       /* NULL: it was not */
+        uint32_t gen, call;      /* while on */
+        bool on, end_told;
+        size_t cand_told;
+    } alt;
+    struct flight *flight;       /* what went out before there is an answer */
     unsigned links_left;         /* bits: of the links it may be at, not asked yet */
     struct tw_box to, from;
     struct tw_ice_candidate cands[TW_OFFER_CANDIDATES]; /* ours */
@@ -104,7 +120,8 @@ struct tw_endpoint {
     tw_time now;
     int64_t clock_ms;
     struct link links[LINKS_MAX];
-    char *tokens[TW_ENDPOINT_SERVERS_MAX];
+    char *tokens[TW_ENDPOINT_SERVERS_MAX], *lan_token;
+    struct tw_key seek[4];       /* names in the last SEEK */
     struct conn **slots;
     uint16_t slot_n;
     uint32_t conn_n, next_conn;

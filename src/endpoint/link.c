@@ -45,7 +45,7 @@ struct link *ep_link_of(struct tw_endpoint *e, uint32_t sock)
 static void offline(struct tw_endpoint *e, struct link *l, const char *why)
 {
     l->why = why;
-    if (!l->own)
+    if (!l->own || l->lan)
         return;
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_OFFLINE);
     ev->server = l->server;
@@ -111,7 +111,7 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
     l->retry_wait = 0;
     l->why = NULL;
     l->server_n = 0;
-    if (l->own) {
+    if (l->own && !l->lan) {
         struct tw_endpoint_event *ev = ep_push(e, TW_EP_REACHED);
         ev->server = l->server;
         ev->seen = h->seen;
@@ -126,6 +126,17 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
     ep_conn_on_link(e, l);
 }
 
+static void online(struct tw_endpoint *e, struct link *l)
+{
+    l->online = true;
+    if (l->lan && e->cfg.server_n) /* that goes without saying */
+        return;
+    struct tw_endpoint_event *ev = ep_push(e, TW_EP_ONLINE);
+    ev->server = l->server;
+    if (l->lan)
+        ev->server = (struct tw_rdv_addr){ .host = LAN_LABEL, .port = 443 };
+}
+
 static void take_events(struct tw_endpoint *e, struct link *l)
 {
     struct tw_rdv_event ev;
@@ -136,8 +147,7 @@ static void take_events(struct tw_endpoint *e, struct link *l)
             break;
         case TW_RDV_REGISTERED:
             if (!l->online)
-                ep_push(e, TW_EP_ONLINE)->server = l->server;
-            l->online = true;
+                online(e, l);
             break;
         case TW_RDV_REPLACED:
             l->replaced = true;
@@ -179,7 +189,8 @@ void ep_link_invites(struct tw_endpoint *e, struct link *l)
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why)
 {
     struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token,
-                                 .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted };
+                                 .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted,
+                                 .label = l->lan ? LAN_LABEL : NULL };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
         l->remote = *remote;

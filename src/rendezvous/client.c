@@ -95,7 +95,7 @@ static uint32_t epoch_now(const struct tw_rdv *r)
 
 static struct tw_mailbox_of of_day(const struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
 {
-    return (struct tw_mailbox_of){ epoch, r->cfg.server.host, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
+    return (struct tw_mailbox_of){ epoch, r->cfg.label ? r->cfg.label : r->cfg.server.host, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
 }
 
 static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t epoch, const uint8_t *invite,

@@ -15,6 +15,7 @@ struct tw_rdv_config {
     const struct tw_ident *self; /* outlives it */
     struct tw_rdv_addr server;
     const char *token;           /* copied; NULL: none */
+    const char *label;           /* what mailboxes are blinded with; NULL: the server's name; outlives it */
     bool listen;                 /* have a mailbox */
     bool unlisted;               /* but none that who knows only the key can find */
 };

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <thalweg/relay.h>
+
 #include "base/map.h"
 #include "rt/link.h"
 #include "rt/os.h"
@@ -36,7 +38,7 @@ struct tw_rt_desk {
     struct tw_map guests; /* by id */
     uint32_t next;
     unsigned handles;     /* that are not closed yet */
-    bool over;
+    bool over, private_only;
 };
 
 static bool has_id(const void *item, const void *key)
@@ -184,7 +186,9 @@ static void on_accept(uv_poll_t *poll, int status, int ready)
         if (fd < 0)
             break;
         struct tw_addr remote = tw_rt_addr(&ss);
-        if (!admit(l, fd, &remote))
+        static const struct tw_relay_config open_internet;
+        bool stranger = l->desk->private_only && tw_relay_peer_allowed(&open_internet, &remote);
+        if (stranger || !admit(l, fd, &remote))
             close(fd);
     }
     pump(l->desk);
@@ -247,6 +251,7 @@ int tw_rt_desk_new(const struct tw_rt_desk_config *cfg, uv_loop_t *loop, struct 
     if (!d)
         return TW_ENOMEM;
     d->loop = loop;
+    d->private_only = cfg->private_only;
     int err = tw_desk_new(&cfg->desk, &env, &d->desk);
     if (err) {
         free(d);

@@ -19,6 +19,7 @@ struct tw_rt_desk_config {
     struct tw_rt_desk_listener listener[TW_RT_DESK_LISTENERS];
     size_t listener_n;
     struct tw_rt_tls *tls; /* NULL: no listener has TLS */
+    bool private_only;     /* takes nobody who comes from the open Internet */
 };
 
 struct tw_rt_desk;

@@ -236,9 +236,12 @@ static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_ad
     tw_endpoint_mapped(machine, now, sock, outside);
 }
 
-static int interfaces(void *machine, tw_time now, const struct tw_ice_interface *list, size_t n)
+static int interfaces(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n)
 {
-    return tw_endpoint_interfaces(machine, now, list, n);
+    struct tw_rt_endpoint *r = s->user;
+    if (r->lan.loop)
+        tw_rt_lan_interfaces(&r->lan, list, n);
+    return tw_endpoint_interfaces(r->endpoint, now, list, n);
 }
 
 static void nat64(void *machine, tw_time now, const struct tw_range *prefix)
@@ -285,6 +288,9 @@ static bool next_event(struct tw_rt_sockets *s)
         break;
     case TW_EP_ICE_END:
         tw_rt_sockets_close_range(s, ev.sock, ev.sock | 0xfffff);
+        break;
+    case TW_EP_SEEK:
+        tw_rt_lan_seek(&r->lan, ev.conn, ev.data);
         break;
     default:
         r->cfg.on_event(r, &ev);
@@ -340,8 +346,16 @@ int tw_rt_endpoint_init(struct tw_rt_endpoint *r, uv_loop_t *loop, const struct 
     return err;
 }
 
+static void pump(void *user)
+{
+    tw_rt_endpoint_pump(user);
+}
+
 void tw_rt_endpoint_start(struct tw_rt_endpoint *r)
 {
+    const struct tw_endpoint_config *cfg = &r->cfg.endpoint;
+    if (cfg->lan)
+        tw_rt_lan_init(&r->lan, r->sockets.loop, r->endpoint, cfg->listen, pump, r);
     tw_rt_sockets_start(&r->sockets);
 }
 
@@ -357,6 +371,8 @@ void tw_rt_endpoint_fini(struct tw_rt_endpoint *r)
         next = l->next;
         close_link(r, l->sock);
     }
+    if (r->lan.loop)
+        tw_rt_lan_fini(&r->lan);
     tw_rt_sockets_fini(&r->sockets);
     tw_endpoint_free(r->endpoint);
     r->endpoint = NULL;

@@ -5,6 +5,7 @@
 
 #include <thalweg/endpoint.h>
 
+#include "rt/lan.h"
 #include "rt/sockets.h"
 
 struct tw_rt_endpoint;
@@ -26,6 +27,7 @@ struct tw_rt_endpoint {
     struct tw_rt_endpoint_config cfg;
     struct tw_endpoint *endpoint;
     struct tw_rt_sockets sockets;
+    struct tw_rt_lan lan; /* if the endpoint's configuration says so */
     struct rdv_link *links;
     struct tw_rt_tls *trusting, *trusting_none; /* NULL: were never needed */
     bool over;

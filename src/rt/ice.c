@@ -28,9 +28,9 @@ static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_ad
     tw_ice_mapped(machine, now, sock, outside);
 }
 
-static int interfaces(void *machine, tw_time now, const struct tw_ice_interface *list, size_t n)
+static int interfaces(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n)
 {
-    return tw_ice_interfaces(machine, now, list, n);
+    return tw_ice_interfaces(s->machine, now, list, n);
 }
 
 static void nat64(void *machine, tw_time now, const struct tw_range *prefix)

@@ -298,6 +298,7 @@ static int start(struct tw_node *n, const struct tw_node_config *cfg, const char
     ep->listen = cfg->listen;
     ep->allow_any = cfg->allow_any;
     ep->rungs = cfg->rungs;
+    ep->lan = !cfg->no_lan && !cfg->relay_only;
     ep->ice.no_mapping = cfg->no_port_mapping;
     ep->ice.policy = cfg->relay_only ? TW_ICE_RELAY_ONLY : TW_ICE_ALL;
     int err = read_servers(cfg, ep, ret_why);

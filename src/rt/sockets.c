@@ -402,7 +402,7 @@ static void tell_interfaces(void *user)
     struct tw_rt_sockets *r = user;
     struct tw_ice_interface list[TW_ICE_INTERFACES_MAX];
     unsigned n = tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX);
-    (void)!r->ops->interfaces(r->machine, tw_rt_now(), list, n);
+    (void)!r->ops->interfaces(r, tw_rt_now(), list, n);
     tw_rt_sockets_pump(r);
     tw_rt_nat64_look(&r->nat64, list, n);
 }

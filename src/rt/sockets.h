@@ -23,7 +23,7 @@ struct tw_rt_sockets_ops {
                      uint32_t *ret_sock);
     void (*disconnected)(void *machine, tw_time now, uint32_t sock);
     void (*mapped)(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside);
-    int (*interfaces)(void *machine, tw_time now, const struct tw_ice_interface *list, size_t n);
+    int (*interfaces)(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n);
     void (*nat64)(void *machine, tw_time now, const struct tw_range *prefix);
     void (*tick)(void *machine, tw_time now);
     bool (*poll_tx)(void *machine, struct tw_datagram *ret_out);

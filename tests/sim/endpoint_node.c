@@ -209,6 +209,7 @@ static void on_event(struct endpoint_node *n, const struct tw_endpoint_event *ev
                 stream_close(&n->streams, n->streams.all[i].id);
         sim_close_range(n->host, ev->sock, ev->sock | 0xfffff);
         break;
+    case TW_EP_SEEK:
     case TW_EP_REACHED:
         break;
     case TW_EP_ONLINE:
