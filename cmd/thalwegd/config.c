@@ -242,8 +242,10 @@ bool config_wants_rendezvous(const struct options *o)
     return o->rendezvous || o->rendezvous_open || o->rendezvous_plain || o->rendezvous_tokens.n;
 }
 
+enum { RENDEZVOUS_QUOTA = 256 };
+
 /* Its users get names that it signs itself. */
-static bool make_up_secret(struct config *c, const struct config *before)
+static bool make_up_secret(struct config *c, const struct options *o, const struct config *before)
 {
     uint8_t random[20];
     if (before && before->rendezvous_secret[0]) {
@@ -253,7 +255,8 @@ static bool make_up_secret(struct config *c, const struct config *before)
         sodium_bin2base64(c->rendezvous_secret, sizeof(c->rendezvous_secret), random, sizeof(random),
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING);
     }
-    return !tw_relay_users_add_secret(c->users, c->rendezvous_secret);
+    return !tw_relay_users_add_guest_secret(c->users, c->rendezvous_secret,
+                                            (uint32_t)(o->rendezvous_quota ? o->rendezvous_quota : RENDEZVOUS_QUOTA));
 }
 
 static bool load_db(struct config *c, struct db *db)
@@ -301,7 +304,7 @@ static bool make_users(struct config *c, const struct options *o, struct db *db,
     for (unsigned i = 0; i < o->secrets.n; i++)
         if (tw_relay_users_add_secret(c->users, o->secrets.v[i]))
             return complain("--static-auth-secret: at most eight secrets");
-    if (rendezvous && !make_up_secret(c, before))
+    if (rendezvous && !make_up_secret(c, o, before))
         return complain("--static-auth-secret: at most seven, as the rendezvous needs one");
     if (o->separator)
         tw_relay_users_set_separator(c->users, o->separator[0]);

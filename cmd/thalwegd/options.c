@@ -229,6 +229,9 @@ static const struct option table[] = {
     { 0, "rendezvous-rate", NUMBER, AT(rendezvous_rate), 1, 1000000000, "BYTES",
       "Bytes a second that may pass by way of it, each way of each call, until the two have found a better "
       "way. Default: 65536." },
+    { 0, "rendezvous-quota", NUMBER, AT(rendezvous_quota), 1, 1000000, "N",
+      "Allocations at the relay, at a time, of all who come to the rendezvous with one token from one network (an "
+      "IPv4 address, a /64 of IPv6). What they relay is UDP, and to those only who answer. Default: 256." },
     { 0, "prometheus", FLAG, AT(prometheus), 0, 0, NULL,
       "Serve metrics at http://ADDRESS:PORT/metrics." },
     { 0, "prometheus-port", NUMBER, AT(prometheus_port), 0, 65535, "PORT",

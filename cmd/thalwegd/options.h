@@ -24,7 +24,8 @@ struct options {
     unsigned long user_quota, total_quota, max_bps, bps_capacity, max_lifetime, channel_lifetime,
         permission_lifetime, stale_nonce, answer_rate, answer_burst, answer_total, connections,
         handshakes, half_open, prometheus_port, drain_timeout, log_rate,
-        rendezvous_port, rendezvous_plain_port, rendezvous_clients, rendezvous_per_source, rendezvous_rate;
+        rendezvous_port, rendezvous_plain_port, rendezvous_clients, rendezvous_per_source, rendezvous_rate,
+        rendezvous_quota;
     bool lt_cred_mech, use_auth_secret, no_auth, allow_loopback, verbose, stun_only, no_gro,
         no_software, no_udp, no_tcp, no_tls, no_dtls, no_udp_relay, no_tcp_relay, mobility,
         no_rfc5780, prometheus, no_sandbox, rendezvous, rendezvous_open, rendezvous_plain, no_rendezvous_tls;

@@ -69,6 +69,11 @@ TW_API TW_NODISCARD int tw_relay_users_ban(struct tw_relay_users *u, const char 
  * base64(HMAC-SHA1(secret, name)): coturn's --use-auth-secret, draft-uberti-behave-turn-rest. Up to
  * eight secrets hold at once, so that they can be rotated. TW_EFULL, TW_ENOMEM. */
 TW_API TW_NODISCARD int tw_relay_users_add_secret(struct tw_relay_users *u, const char *secret);
+/* The same for guests, people whom nobody knows: what they allocate relays UDP only, and only to those who want it. Until
+ * a peer's address has answered a STUN Binding request through the allocation, nothing but Binding messages goes there,
+ * 20 at once and 10 a second. quota: allocations of each ID at a time; 0: the configuration's. */
+TW_API TW_NODISCARD int tw_relay_users_add_guest_secret(struct tw_relay_users *u, const char *secret,
+                                                        uint32_t quota);
 /* What stands between EXPIRY and ID; ':' unless set. */
 TW_API void tw_relay_users_set_separator(struct tw_relay_users *u, char separator);
 
@@ -214,6 +219,7 @@ TW_API bool tw_relay_shared_afford(struct tw_relay_shared *s, tw_time now,
     X(drop_no_permission, "data to or from peers without a permission")                           \
     X(drop_no_channel, "ChannelData for numbers that are not bound")                              \
     X(drop_policy, "data to peers that policy forbids")                                           \
+    X(drop_unwanted, "data of guests to peers that have not answered a Binding request yet")       \
     X(drop_ttl, "data whose hop limit ran out")                                                   \
     X(drop_full, "datagrams dropped because a bounded queue was full")                            \
     X(drop_handover, "hand-overs for addresses that were gone")

@@ -220,6 +220,8 @@ void relay_allocate(struct tw_relay *r, const struct tw_datagram *in, const stru
         return;
     }
     unsigned code = read_wish(r, in, m, &w);
+    if (!code && w.tcp && auth->guest)
+        code = TW_STUN_CODE_FORBIDDEN;
     if (!code && r->cfg->alternate.family && r->cfg->alternate.family == in->src.family)
         code = TW_STUN_CODE_TRY_ALTERNATE;
     if (!code && r->cfg->draining)
@@ -244,6 +246,7 @@ void relay_allocate(struct tw_relay *r, const struct tw_datagram *in, const stru
     }
     a->quota = q;
     a->user = auth->user;
+    a->guest = auth->guest;
     a->lifetime = w.lifetime;
     a->draft_families = w.draft;
     a->tcp = w.tcp;

@@ -111,6 +111,7 @@ struct claim {
     enum tw_stun_algorithm algo;
     struct tw_bytes id; /* what quotas and bans go by */
     uint32_t quota;
+    bool guest;
 };
 
 static bool is_signed_with(const struct claim *c, const struct tw_stun_key *key)
@@ -120,14 +121,16 @@ static bool is_signed_with(const struct claim *c, const struct tw_stun_key *key)
                                                                  : tw_stun_verify(c->m, k);
 }
 
-static bool signed_by_secret(const struct tw_relay *r, const struct claim *c,
-                             struct tw_stun_key *ret_key)
+static bool signed_by_secret(const struct tw_relay *r, struct claim *c, struct tw_stun_key *ret_key)
 {
     const struct tw_relay_users *u = r->cfg->users;
     struct tw_bytes name = tw_stun_get(c->m, TW_STUN_A_USERNAME);
     for (uint32_t i = 0; i < u->secret_n; i++)
-        if (!tw_relay_users_timed_key(u, i, name, c->algo, ret_key) && is_signed_with(c, ret_key))
+        if (!tw_relay_users_timed_key(u, i, name, c->algo, ret_key) && is_signed_with(c, ret_key)) {
+            c->guest = u->guest[i];
+            c->quota = c->guest ? u->guest_quota : 0;
             return true;
+        }
     return false;
 }
 
@@ -207,5 +210,6 @@ bool relay_authenticate(struct tw_relay *r, const struct tw_datagram *in,
     ret_auth->sha256 = sha256;
     ret_auth->user = tw_relay_user_id(r->shared, claim.id);
     ret_auth->quota = claim.quota;
+    ret_auth->guest = claim.guest;
     return true;
 }

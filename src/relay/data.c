@@ -230,6 +230,8 @@ void relay_from_peer(struct tw_relay *r, struct rsock *rs, const struct tw_datag
         size_t n = all.n - off < step ? all.n - off : step;
         struct tw_bytes data = tw_bytes(all.p + off, n);
         off += n;
+        if (a->guest && !(c && c->wanted))
+            relay_guest_hears(a, &in->src, data);
         if (!within_rate(r, &a->down, &r->shared->down, n))
             continue;
         if (c) {
@@ -342,8 +344,9 @@ static void channel_up(struct tw_relay *r, struct alloc *a, const struct tw_data
         return;
     const struct rsock *rs = a->rs[family_index(&c->peer)];
     const struct route to = { c, rs->id, &rs->addr, &c->peer, in->tos, ttl, 0 };
-    to_peer(r, a, &to, (enum own_peer)c->own, in,
-            tw_bytes(piece.p + CHANNEL_HEADER, tw_get_u16(piece.p + 2)));
+    struct tw_bytes data = tw_bytes(piece.p + CHANNEL_HEADER, tw_get_u16(piece.p + 2));
+    if (!a->guest || c->wanted || relay_guest_may(r, a, &c->peer, data))
+        to_peer(r, a, &to, (enum own_peer)c->own, in, data);
 }
 
 /* RFC 8656 §11.2; whatever is wrong is dropped silently. */
@@ -380,7 +383,8 @@ void relay_send_indication(struct tw_relay *r, const struct tw_datagram *in,
     /* The value's own address is the key: two indications never share a run. */
     const struct route to = { tw_stun_get(m, TW_STUN_A_DATA).p, rs->id, &rs->addr, &peer, in->tos,
                               ttl, flags };
-    to_peer(r, a, &to, relay_own_peer(r, &peer), in, tw_stun_get(m, TW_STUN_A_DATA));
+    if (!a->guest || relay_guest_may(r, a, &peer, tw_stun_get(m, TW_STUN_A_DATA)))
+        to_peer(r, a, &to, relay_own_peer(r, &peer), in, tw_stun_get(m, TW_STUN_A_DATA));
 }
 
 /* How many of the n bytes at p are the next message: in a stream a whole frame, of a run one piece.

@@ -36,6 +36,8 @@ enum {
 struct permission {
     struct tw_addr ip;
     tw_time until;
+    bool wanted;       /* of a guest: the peer has answered */
+    struct tw_bucket asked;
 };
 
 /* RFC 8656 §12: by transport address. Sorted by peer within an allocation. */
@@ -45,6 +47,7 @@ struct channel {
     tw_time permitted; /* until when the permission for the peer's address holds */
     uint16_t number;
     uint8_t own;       /* enum own_peer */
+    bool wanted;       /* as the permission */
 };
 
 /* What a peer's IP is to this server. */
@@ -95,6 +98,7 @@ struct auth {
     bool sha256;
     uint64_t user;
     uint32_t quota; /* of this user */
+    bool guest;
 };
 
 /* Where a client is: the 5-tuple, and the worker at which its datagrams arrive. */
@@ -123,6 +127,7 @@ struct alloc {
     uint32_t hash;         /* of path.client */
     uint8_t state;         /* enum alloc_state */
     bool tcp;              /* RFC 6062 */
+    bool guest;            /* tw_relay_users_add_guest_secret() */
     bool mobile;           /* RFC 8016 */
     uint32_t ticket_serial;
     struct foreign *moved; /* the path before, while it still counts */
@@ -305,6 +310,9 @@ void relay_answer_binding(struct tw_relay *r, const struct tw_datagram *in,
 /* perm.c */
 struct permission *relay_perm_find(const struct alloc *a, const struct tw_addr *peer);
 bool relay_permitted(const struct tw_relay *r, const struct alloc *a, const struct tw_addr *peer);
+/* Of a guest's: whether this may go to that peer. What comes from it may make it wanted. */
+bool relay_guest_may(struct tw_relay *r, struct alloc *a, const struct tw_addr *peer, struct tw_bytes data);
+void relay_guest_hears(struct alloc *a, const struct tw_addr *peer, struct tw_bytes data);
 int relay_perm_room(struct tw_relay *r, struct alloc *a, uint32_t more);
 void relay_perm_set(struct tw_relay *r, struct alloc *a, const struct tw_addr *peer);
 struct channel *relay_chan_by_number(const struct alloc *a, uint16_t number);

@@ -75,6 +75,7 @@ void relay_perm_set(struct tw_relay *r, struct alloc *a, const struct tw_addr *p
     tw_time until = tw_time_add(r->now, tw_time_from_sec(r->cfg->permission_lifetime));
     if (i == a->perm_n || !tw_addr_eq(&a->perms[i].ip, &ip)) {
         memmove(&a->perms[i + 1], &a->perms[i], (a->perm_n - i) * sizeof(*a->perms));
+        memset(&a->perms[i], 0, sizeof(a->perms[i]));
         a->perms[i].ip = ip;
         a->perm_n++;
     }
@@ -147,6 +148,7 @@ struct channel *relay_chan_set(struct tw_relay *r, struct alloc *a, const struct
     c->number = number;
     c->until = tw_time_add(r->now, tw_time_from_sec(r->cfg->channel_lifetime));
     relay_perm_set(r, a, peer);
+    c->wanted = relay_perm_find(a, peer)->wanted;
     return c;
 }
 

@@ -206,6 +206,16 @@ int tw_relay_users_add_secret(struct tw_relay_users *u, const char *secret)
     return 0;
 }
 
+int tw_relay_users_add_guest_secret(struct tw_relay_users *u, const char *secret, uint32_t quota)
+{
+    int err = tw_relay_users_add_secret(u, secret);
+    if (err)
+        return err;
+    u->guest[u->secret_n - 1] = true;
+    u->guest_quota = quota;
+    return 0;
+}
+
 void tw_relay_users_set_separator(struct tw_relay_users *u, char separator)
 {
     u->separator = separator;

@@ -21,6 +21,8 @@ struct tw_relay_users {
     struct tw_map banned;           /* names */
     struct tw_bytes secrets[SECRETS_MAX];
     uint32_t secret_n;
+    bool guest[SECRETS_MAX];        /* whose names are guests' */
+    uint32_t guest_quota;
     char separator;                 /* between expiry and name in a time-limited user name */
     bool all_sha256;
 };

@@ -23,7 +23,7 @@
 enum {
     BACKLOG_DROP = 64 << 10,       /* a slow reader loses datagrams, */
     BACKLOG_MAX = 1 << 20,         /* and then the connection */
-    NAME_RANDOM = 9,
+    NAME_ID = 9,
 };
 
 struct client;
@@ -493,20 +493,25 @@ static bool has_token(const struct tw_desk *d, struct tw_bytes token)
     return false;
 }
 
-/* A name that is good for a while, and its password: made anew for each client. */
+/* A name that is good for a while, and its password. What stands behind the colon is the same for all who come with one
+ * token from one network on one day, so that they share a quota at the relay; to others it means nothing. */
 struct credential {
     char name[40], password[29];
 };
 
-static int make_credential(struct tw_desk *d, uint64_t unix_ms, struct credential *c)
+static int make_credential(struct tw_desk *d, uint64_t unix_ms, const struct tw_addr *from, struct tw_bytes token,
+                           struct credential *c)
 {
     static const char digits[] = "0123456789abcdef";
-    uint8_t random[NAME_RANDOM];
-    char hex[2 * NAME_RANDOM + 1] = { 0 };
-    d->env.rng.fill(d->env.rng.ctx, random, sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++) {
-        hex[2 * i] = digits[random[i] >> 4];
-        hex[2 * i + 1] = digits[random[i] & 15];
+    struct tw_addr prefix = prefix_of(from);
+    uint8_t id[NAME_ID], day[8];
+    char hex[2 * NAME_ID + 1] = { 0 };
+    tw_put_u64(day, unix_ms / (86400 * 1000ULL));
+    const struct tw_bytes parts[] = { d->cfg.secret, tw_bytes(prefix.ip, sizeof(prefix.ip)), token, tw_bytes(day, 8) };
+    tw_digest("thalweg relay name", parts, 4, id, sizeof(id));
+    for (size_t i = 0; i < sizeof(id); i++) {
+        hex[2 * i] = digits[id[i] >> 4];
+        hex[2 * i + 1] = digits[id[i] & 15];
     }
     snprintf(c->name, sizeof(c->name), "%llu:%s", (unsigned long long)(unix_ms / 1000 + d->cfg.lifetime), hex);
     return tw_relay_timed_password((const char *)d->cfg.secret.p, c->name, c->password);
@@ -523,7 +528,7 @@ static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token)
     h.may_register = c->allowed;
     d->env.rng.fill(d->env.rng.ctx, c->challenge, sizeof(c->challenge));
     memcpy(h.challenge, c->challenge, sizeof(h.challenge));
-    bool relay = c->allowed && d->cfg.secret.n && make_credential(d, h.unix_ms, &cred) == 0;
+    bool relay = c->allowed && d->cfg.secret.n && make_credential(d, h.unix_ms, &c->remote, token, &cred) == 0;
     for (size_t i = 0; i < d->cfg.server_n; i++) {
         struct tw_rdv_server s = d->cfg.servers[i];
         if (s.turn && !relay)

@@ -82,7 +82,7 @@ void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struc
         cfg.servers = servers;
         cfg.server_n = 3;
         cfg.secret = tw_bytes_str(secret);
-        int err = tw_relay_users_add_secret(relay->users, secret);
+        int err = tw_relay_users_add_guest_secret(relay->users, secret, 0);
         assert(!err);
         (void)err;
         relay->cfg.unix_offset = (tw_time)NODE_NOON * TW_MSEC - sim_now(s);

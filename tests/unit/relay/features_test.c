@@ -108,13 +108,16 @@ static unsigned move(void)
     return refresh_with_ticket();
 }
 
-static unsigned peer_sends(const char *peer)
+static unsigned peer_says(const char *peer, struct tw_bytes data)
 {
-    struct tw_bytes b = tw_bytes_str("hello");
-    struct tw_datagram in = { .sock = relay_sock, .src = ip(peer), .ttl = 60, .iov = &b,
-                              .iov_n = 1 };
+    struct tw_datagram in = { .sock = relay_sock, .src = ip(peer), .ttl = 60, .iov = &data, .iov_n = 1 };
     tw_relay_recv(relay, now, &in);
     return drain();
+}
+
+static unsigned peer_sends(const char *peer)
+{
+    return peer_says(peer, tw_bytes_str("hello"));
 }
 
 static void an_allocation_follows_its_client(void **state)
@@ -427,6 +430,81 @@ static void one_address_cannot_discover(void **state)
     assert_int_equal(code, 420);
 }
 
+/* --- guests ---------------------------------------------------------------------------------- */
+
+static unsigned channel_data(unsigned channel, struct tw_bytes data)
+{
+    uint8_t buf[200];
+    tw_put_u16(buf, (uint16_t)channel);
+    tw_put_u16(buf + 2, (uint16_t)data.n);
+    memcpy(buf + 4, data.p, data.n);
+    return give(buf, 4 + data.n);
+}
+
+static void guests_relay_to_who_answers_only(void **state)
+{
+    uint8_t binding[20] = { 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42 }, success[20] = { 1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42 };
+    const struct tw_bytes ask_it = tw_bytes(binding, 20), yes = tw_bytes(success, 20), data = tw_bytes_str("data");
+    (void)state;
+    assert_ok(tw_relay_users_add_guest_secret(users, "guests", 2));
+    assert_ok(tw_relay_users_add_secret(users, "others"));
+    cfg.unix_offset = 1000000 * TW_SEC;
+    start_relay();
+    int64_t unix_now = (now + cfg.unix_offset) / TW_SEC;
+    use_timed(unix_now + 900, "someone", "guests");
+    get_nonce();
+    assert_int_equal(allocate(), 0);
+    assert_int_equal(permit("1.1.1.1"), 0);
+    assert_int_equal(permit("1.1.1.2"), 0);
+    assert_int_equal(about_peer(TW_STUN_CHANNEL_BIND, "1.1.1.2:9", 0x4000), 0);
+    /* Nothing but questions, and not many of them. */
+    assert_int_equal(send_indication("1.1.1.1:7"), 0);
+    assert_int_equal(channel_data(0x4000, data), 0);
+    unsigned went = 0;
+    for (int i = 0; i < 100; i++)
+        went += send_data("1.1.1.1:7", ask_it);
+    assert_in_range(went, 15, 25);
+    for (int i = 0; i < 100; i++) { /* ten seconds */
+        now += 100 * TW_MSEC;
+        for (int k = 0; k < 10; k++)
+            went += send_data("1.1.1.1:7", ask_it);
+    }
+    assert_in_range(went, 100, 130);
+    /* What the peer says comes through, but only an answer opens the way, for its address. */
+    assert_int_equal(peer_says("1.1.1.1:7", data), 1);
+    assert_int_equal(peer_says("1.1.1.1:7", ask_it), 1);
+    assert_int_equal(send_indication("1.1.1.1:7"), 0);
+    assert_int_equal(peer_says("1.1.1.1:7", yes), 1);
+    assert_int_equal(send_indication("1.1.1.1:7"), 1);
+    assert_int_equal(send_indication("1.1.1.1:8"), 1);
+    assert_int_equal(send_indication("1.1.1.2:9"), 0);
+    assert_int_equal(channel_data(0x4000, data), 0);
+    assert_int_equal(channel_data(0x4000, ask_it), 1);
+    assert_int_equal(peer_says("1.1.1.2:9", yes), 1);
+    assert_int_equal(channel_data(0x4000, data), 1);
+    assert_int_equal(about_peer(TW_STUN_CHANNEL_BIND, "1.1.1.1:9", 0x4001), 0); /* to where the way is open */
+    assert_int_equal(channel_data(0x4001, data), 1);
+    assert_in_range(tw_relay_stats(relay)->drop_unwanted, 900, 1100);
+    /* No TCP, and no more than two of one name. */
+    client.port++;
+    from_sock = CONTROL;
+    get_nonce();
+    begin(TW_STUN_ALLOCATE);
+    tw_stun_add_u8(&e, TW_STUN_A_REQUESTED_TRANSPORT, 6);
+    assert_int_equal(ask(), 403);
+    assert_int_equal(allocate(), 0);
+    client.port++;
+    from_sock = 0;
+    get_nonce();
+    assert_int_equal(allocate(), 486);
+    /* Who is known is no guest. */
+    use_timed(unix_now + 900, "someone else", "others");
+    get_nonce();
+    assert_int_equal(allocate(), 0);
+    assert_int_equal(permit("1.1.1.1"), 0);
+    assert_int_equal(send_indication("1.1.1.1:7"), 1);
+}
+
 /* --- caps, draining, taking over ------------------------------------------------------------- */
 
 static void bandwidth_is_capped_each_way(void **state)
@@ -531,6 +609,7 @@ int main(void)
         T(extras_are_budgeted_and_padding_is_no_weapon),
         T(response_port_needs_our_nonce),
         T(one_address_cannot_discover),
+        T(guests_relay_to_who_answers_only),
         T(bandwidth_is_capped_each_way),
         T(the_total_is_capped_too),
         T(a_draining_server_keeps_what_it_has),

@@ -178,15 +178,20 @@ static inline unsigned permit(const char *peer)
 }
 
 /* A Send indication; how many datagrams left. */
-static inline unsigned send_indication(const char *peer)
+static inline unsigned send_data(const char *peer, struct tw_bytes data)
 {
     struct tw_addr a = ip(peer);
     tw_stun_begin(&e, request_buf, sizeof(request_buf), TW_STUN_INDICATION, TW_STUN_SEND,
                   (const uint8_t *)"indication!!");
     tw_stun_add_addr(&e, TW_STUN_A_XOR_PEER_ADDRESS, &a);
-    tw_stun_add(&e, TW_STUN_A_DATA, tw_bytes_str("x"));
+    tw_stun_add(&e, TW_STUN_A_DATA, data);
     assert_ok(tw_stun_end(&e));
     return give(e.w.p, e.w.n);
+}
+
+static inline unsigned send_indication(const char *peer)
+{
+    return send_data(peer, tw_bytes_str("x"));
 }
 
 #endif
