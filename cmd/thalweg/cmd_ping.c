@@ -3,6 +3,8 @@
 #include "peer.h"
 #include "rt/os.h"
 
+enum { SETTLE_MS = 100 };
+
 static struct ping {
     struct peer peer;
     uint32_t conn;
@@ -10,6 +12,11 @@ static struct ping {
     uv_timer_t timer;
     bool connected;
 } ping;
+
+static double ms(tw_time t)
+{
+    return (double)t / (double)TW_MSEC;
+}
 
 static void show(void)
 {
@@ -19,12 +26,39 @@ static void show(void)
         return;
     tw_addr_format(&c.path.local, local);
     tw_addr_format(&c.path.remote, remote);
-    double rtt = (double)c.rtt / (double)TW_MSEC, min = (double)c.min_rtt / (double)TW_MSEC;
-    peer_json(&ping.peer, "ping", ",\"rung\":%s,\"rtt_ms\":%f,\"min_rtt_ms\":%f,\"mtu\":%u,\"local\":%s,\"remote\":%s",
-              tw_rung_name(c.path.rung), rtt, min, (unsigned)c.mtu, local, remote);
+    double rtt = ms(c.rtt), min = ms(c.min_rtt), jitter = ms(c.jitter);
+    peer_json(&ping.peer, "ping",
+              ",\"rung\":%s,\"rtt_ms\":%f,\"min_rtt_ms\":%f,\"jitter_ms\":%f,\"lost\":%l,\"mtu\":%u,\"local\":%s,\"remote\":%s",
+              tw_rung_name(c.path.rung), rtt, min, jitter, c.datagrams_lost, (unsigned)c.mtu, local, remote);
     if (!ping.peer.o->json)
-        printf("%-8s %8.2f ms  (least %.2f ms)  %s to %s, packets of %zu bytes\n", tw_rung_name(c.path.rung), rtt, min,
-               local, remote, c.mtu);
+        printf("%-8s %8.2f ms  (least %.2f, jitter %.2f)  %s to %s, packets of %zu bytes\n", tw_rung_name(c.path.rung), rtt,
+               min, jitter, local, remote, c.mtu);
+    fflush(stdout);
+}
+
+/* All that works, and what became of the pings. */
+static void summarize(void)
+{
+    struct tw_endpoint_path all[32];
+    struct tw_endpoint_conn c;
+    char local[TW_ADDR_STRLEN], remote[TW_ADDR_STRLEN];
+    size_t n = tw_endpoint_paths(ping.peer.rt.endpoint, ping.conn, all, 32);
+    if (tw_endpoint_conn(ping.peer.rt.endpoint, ping.conn, &c))
+        return;
+    uint64_t lost = c.datagrams_lost < ping.count ? c.datagrams_lost : ping.count;
+    if (!ping.peer.o->json)
+        printf("%u sent, %llu lost (%.0f %%)\n", ping.count, (unsigned long long)lost,
+               100.0 * (double)lost / ping.count);
+    for (size_t i = 0; i < n; i++) {
+        bool used = tw_addr_eq(&all[i].local, &c.path.local) && tw_addr_eq(&all[i].remote, &c.path.remote);
+        tw_addr_format(&all[i].local, local);
+        tw_addr_format(&all[i].remote, remote);
+        peer_json(&ping.peer, "way", ",\"rung\":%s,\"rtt_ms\":%f,\"used\":%b,\"local\":%s,\"remote\":%s",
+                  tw_rung_name(all[i].rung), ms(all[i].rtt), used, local, remote);
+        if (!ping.peer.o->json)
+            printf("%-8s %8.2f ms  %s to %s%s\n", tw_rung_name(all[i].rung), ms(all[i].rtt), local, remote,
+                   used ? "  (used)" : "");
+    }
     fflush(stdout);
 }
 
@@ -35,6 +69,7 @@ static void on_timer(uv_timer_t *t)
     if (ping.sent)
         show();
     if (ping.sent++ == ping.count) {
+        summarize();
         peer_end(&ping.peer, EXIT_OK);
         return;
     }
@@ -46,7 +81,7 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
     if (ev->type == TW_EP_CONNECTED) {
         ping.connected = true;
-        uv_timer_start(&ping.timer, on_timer, 0, ping.interval);
+        uv_timer_start(&ping.timer, on_timer, SETTLE_MS, ping.interval); /* the first ways come and go */
     } else if (ev->type == TW_EP_CLOSED) {
         peer_say(p, "thalweg: %s", ev->why ? ev->why : "closed");
         uv_timer_stop(&ping.timer);
@@ -58,7 +93,8 @@ int cmd_ping(int argc, char **argv)
 {
     static const char usage[] =
         "usage: thalweg ping [options] ADDRESS\n\n"
-        "Connects with a machine and says by which way, and how long a round trip takes.\n\n";
+        "Connects with a machine and says by which way, how long a round trip takes, what is lost, and which other\n"
+        "ways there are.\n\n";
     static struct peer_options o;
     ping.count = 5;
     ping.interval = 1000;

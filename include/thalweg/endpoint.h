@@ -211,7 +211,8 @@ struct tw_endpoint_conn {
     struct tw_key key;
     bool caller, connected;
     struct tw_endpoint_path path;
-    tw_time rtt, min_rtt;         /* of QUIC; 0: not known */
+    tw_time rtt, min_rtt, jitter; /* of QUIC; 0: not known */
+    uint64_t datagrams_acked, datagrams_lost; /* of those we sent */
     uint64_t sent, received;      /* bytes of packets */
     uint64_t window;              /* congestion window, bytes */
     size_t mtu;                   /* bytes of the largest packet sent on this path */
@@ -223,6 +224,9 @@ TW_API size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_ser
 TW_API uint32_t tw_endpoint_next(const struct tw_endpoint *e, uint32_t after);
 TW_API TW_NODISCARD int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t conn,
                                          struct tw_endpoint_conn *ret_conn);
+/* The ways that work now, the one that is used among them. Returns how many, at most cap. */
+TW_API size_t tw_endpoint_paths(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_path *out,
+                                size_t cap);
 /* What was tried and what came of it, for a person. Returns the length written. */
 TW_API size_t tw_endpoint_explain(const struct tw_endpoint *e, uint32_t conn, char *out, size_t cap);
 

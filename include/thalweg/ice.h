@@ -253,6 +253,9 @@ TW_API bool tw_ice_is_controlling(const struct tw_ice *a);
 /* The path a component has now. False: none. */
 TW_API bool tw_ice_path(const struct tw_ice *a, unsigned stream, unsigned component,
                         struct tw_ice_path *ret_path);
+/* All paths that a component could have now, the present one among them. Returns how many, at most cap. */
+TW_API size_t tw_ice_paths(const struct tw_ice *a, unsigned stream, unsigned component, struct tw_ice_path *out,
+                           size_t cap);
 /* What was tried and what came of it, for a person, one finding a line. Returns the length written. */
 TW_API size_t tw_ice_explain(const struct tw_ice *a, char *out, size_t cap);
 

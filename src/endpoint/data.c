@@ -3,6 +3,8 @@
 
 #include "endpoint/internal.h"
 
+enum { PATHS_MAX = 64 };
+
 void ep_mark(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -48,6 +50,16 @@ static enum tw_rung rung_of(const struct tw_ice_path *p)
     if (p->transport != TW_ICE_UDP)
         return TW_RUNG_TCP;
     return p->local_type == TW_ICE_HOST && p->remote_type == TW_ICE_HOST ? TW_RUNG_UDP : TW_RUNG_STUN;
+}
+
+size_t tw_endpoint_paths(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_path *out, size_t cap)
+{
+    struct tw_ice_path all[PATHS_MAX];
+    const struct conn *c = ep_conn_find(e, conn);
+    size_t n = c && c->ice ? tw_ice_paths(c->ice, 0, 1, all, cap < PATHS_MAX ? cap : PATHS_MAX) : 0;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct tw_endpoint_path){ rung_of(&all[i]), all[i].local, all[i].remote, all[i].rtt };
+    return n;
 }
 
 void ep_conn_choose(struct conn *c)

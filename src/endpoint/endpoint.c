@@ -489,7 +489,8 @@ int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t id, struct tw_endpoin
     if (c->secure)
         tw_secure_stats(c->secure, &st);
     *ret = (struct tw_endpoint_conn){ .key = c->peer.key, .caller = c->caller, .connected = c->connected,
-                                      .path = c->path, .rtt = st.rtt, .min_rtt = st.min_rtt, .sent = st.sent,
+                                      .path = c->path, .rtt = st.rtt, .min_rtt = st.min_rtt, .jitter = st.jitter,
+                                      .datagrams_acked = st.datagrams_acked, .datagrams_lost = st.datagrams_lost, .sent = st.sent,
                                       .received = st.received, .window = st.window, .mtu = c->mtu.now };
     return 0;
 }

@@ -690,6 +690,16 @@ bool tw_ice_path(const struct tw_ice *a, unsigned stream, unsigned component,
     return true;
 }
 
+size_t tw_ice_paths(const struct tw_ice *a, unsigned stream, unsigned component, struct tw_ice_path *out, size_t cap)
+{
+    const struct component *c = ice_component(a, stream, component);
+    size_t n = 0;
+    for (uint16_t i = 0; c && i < a->pair_n; i++)
+        if (a->pairs[i].valid && &a->comps[a->pairs[i].comp] == c && n < cap)
+            ice_path_fill(a, &a->pairs[i], &out[n++]);
+    return n;
+}
+
 const struct tw_ice_stats *tw_ice_stats(const struct tw_ice *a)
 {
     return &a->stats;

@@ -66,7 +66,7 @@ struct tw_secure {
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
     bool closing, closed, closed_told, by_peer, close_sent;
-    uint64_t code, dropped, bytes_sent, bytes_received;
+    uint64_t code, dropped, bytes_sent, bytes_received, datagrams_acked, datagrams_lost;
     char reason[TW_SECURE_REASON_MAX + 1];
 };
 

@@ -140,6 +140,20 @@ static int on_stream_open(ngtcp2_conn *conn, int64_t id, void *user)
     return 0;
 }
 
+static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user)
+{
+    (void)conn, (void)id;
+    ((struct tw_secure *)user)->datagrams_acked++;
+    return 0;
+}
+
+static int on_datagram_lost(ngtcp2_conn *conn, uint64_t id, void *user)
+{
+    (void)conn, (void)id;
+    ((struct tw_secure *)user)->datagrams_lost++;
+    return 0;
+}
+
 static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data, size_t n, void *user)
 {
     struct tw_secure *s = user;
@@ -191,6 +205,8 @@ static const ngtcp2_callbacks callbacks = {
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .recv_datagram = on_datagram,
+    .ack_datagram = on_datagram_acked,
+    .lost_datagram = on_datagram_lost,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
@@ -602,11 +618,13 @@ void tw_secure_stats(const struct tw_secure *s, struct tw_secure_stats *ret)
 {
     ngtcp2_conn_info info;
     *ret = (struct tw_secure_stats){ .dropped = s->dropped, .sent = s->bytes_sent,
-                                     .received = s->bytes_received };
+                                     .received = s->bytes_received, .datagrams_acked = s->datagrams_acked,
+                                     .datagrams_lost = s->datagrams_lost };
     if (!s->conn)
         return;
     ngtcp2_conn_get_conn_info(s->conn, &info);
     ret->rtt = (tw_time)info.smoothed_rtt;
     ret->min_rtt = info.min_rtt == UINT64_MAX ? 0 : (tw_time)info.min_rtt;
+    ret->jitter = (tw_time)info.rttvar;
     ret->window = info.cwnd;
 }

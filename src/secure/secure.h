@@ -99,7 +99,8 @@ TW_NODISCARD int tw_secure_send_datagram(struct tw_secure *s, tw_time now, struc
 void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char *reason);
 
 struct tw_secure_stats {
-    tw_time rtt, min_rtt;     /* smoothed; 0: not measured */
+    tw_time rtt, min_rtt, jitter; /* smoothed; 0: not measured; jitter: mean deviation */
+    uint64_t datagrams_acked, datagrams_lost; /* of those we sent */
     uint64_t sent, received;  /* bytes of packets */
     uint64_t window;          /* congestion window in bytes */
     uint64_t dropped;         /* packets that were not the peer's, or not of this connection */
