@@ -561,7 +561,12 @@ bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ev)
 void tw_secure_new_path(struct tw_secure *s, tw_time now)
 {
     s->now = now;
-    if (!s->conn || !s->confirmed || now - s->last_switch < SWITCH_PAUSE)
+    if (!s->conn || !s->confirmed)
+        return;
+    /* Connection IDs of before are given back when a few PTOs are over (RFC 9000 §9.5, §5.1.2): who changes faster has more
+     * of them on their way than the other side allows. */
+    tw_time pause = 4 * (tw_time)ngtcp2_conn_get_pto(s->conn);
+    if (now - s->last_switch < (pause > SWITCH_PAUSE ? pause : SWITCH_PAUSE))
         return; /* then under the same label: what was learned of the path before is used on */
     s->last_switch = now;
     if (s->cfg.server) {
