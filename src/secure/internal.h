@@ -63,6 +63,7 @@ struct tw_secure {
     struct datagram *shown;    /* the one the last event is a view of */
     struct tw_bytes iov;
     tw_time last_switch;
+    tw_time pto;                 /* the longest so far: a new path begins with a guess */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
     bool closing, closed, closed_told, by_peer, close_sent;

@@ -368,6 +368,9 @@ void tw_secure_recv(struct tw_secure *s, tw_time now, const struct tw_datagram *
     s->bytes_received += all.n;
     for (size_t at = 0; at < all.n && !s->closed; at += step)
         recv_one(s, all.p + at, all.n - at < step ? all.n - at : step, in->tos);
+    tw_time pto = s->conn && s->confirmed ? (tw_time)ngtcp2_conn_get_pto(s->conn) : 0;
+    if (pto > s->pto)
+        s->pto = pto;
 }
 
 void tw_secure_tick(struct tw_secure *s, tw_time now)
@@ -565,8 +568,7 @@ void tw_secure_new_path(struct tw_secure *s, tw_time now)
         return;
     /* Connection IDs of before are given back when a few PTOs are over (RFC 9000 §9.5, §5.1.2): who changes faster has more
      * of them on their way than the other side allows. */
-    tw_time pause = 4 * (tw_time)ngtcp2_conn_get_pto(s->conn);
-    if (now - s->last_switch < (pause > SWITCH_PAUSE ? pause : SWITCH_PAUSE))
+    if (now - s->last_switch < (4 * s->pto > SWITCH_PAUSE ? 4 * s->pto : SWITCH_PAUSE))
         return; /* then under the same label: what was learned of the path before is used on */
     s->last_switch = now;
     if (s->cfg.server) {
