@@ -50,7 +50,7 @@ int tw_endpoint_peek(struct tw_endpoint *e, uint32_t conn, int64_t stream, struc
     (void)conn, (void)stream;
     if (s->broken)
         return TW_ENOTFOUND;
-    *ret = tw_bytes(s->in + s->at, s->n - s->at);
+    *ret = s->n ? tw_bytes(s->in + s->at, s->n - s->at) : tw_bytes(NULL, 0);
     *ret_end = s->end;
     return 0;
 }

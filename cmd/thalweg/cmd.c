@@ -167,7 +167,7 @@ int cmd_find_server(const char *text, bool turn, const char *family, struct tw_u
 
 int cmd_read_ca(const char *path, struct tw_bytes *ret)
 {
-    char *text; /* until the process ends */
+    static char *text; /* until the process ends */
     size_t n;
     if (tw_rt_read_file(path, 1 << 20, &text, &n)) {
         fprintf(stderr, "thalweg: --ca: cannot read %s\n", path);

@@ -167,7 +167,8 @@ static void on_keylog(void *ctx, const char *line)
 /* The configuration file: "server URL" and "token TOKEN", one a line; the command line wins. */
 static int read_file(struct peer_options *o)
 {
-    char path[4096], *text; /* text: until the process ends */
+    static char *text; /* until the process ends: options point into it */
+    char path[4096];
     size_t n;
     if (!config_path("config", path, sizeof(path)) || tw_rt_read_file(path, 1 << 16, &text, &n))
         return EXIT_OK;
