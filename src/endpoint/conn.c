@@ -252,11 +252,19 @@ static void begin_boxes(struct conn *c)
 
 /* --- calling ---------------------------------------------------------------------------------------- */
 
+static void drop_alt(struct conn *c)
+{
+    if (c->alt.on && c->alt.link->gen == c->alt.gen && c->alt.link->rdv)
+        tw_rdv_hangup(c->alt.link->rdv, c->e->now, c->alt.call, TW_RDV_HUNG_UP);
+    memset(&c->alt, 0, sizeof(c->alt));
+}
+
 static void drop_call(struct conn *c, unsigned reason)
 {
     if (c->has_call && c->link->gen == c->link_gen && c->link->rdv)
         tw_rdv_hangup(c->link->rdv, c->e->now, c->call, reason);
     c->has_call = false;
+    drop_alt(c);
 }
 
 /* The channel under the secret of before is void. */
@@ -334,13 +342,6 @@ static void take_alt(struct conn *c)
     c->cand_told = c->alt.cand_told;
     c->end_told = c->alt.end_told;
     c->has_call = true;
-    memset(&c->alt, 0, sizeof(c->alt));
-}
-
-static void drop_alt(struct conn *c)
-{
-    if (c->alt.on && c->alt.link->gen == c->alt.gen && c->alt.link->rdv)
-        tw_rdv_hangup(c->alt.link->rdv, c->e->now, c->alt.call, TW_RDV_HUNG_UP);
     memset(&c->alt, 0, sizeof(c->alt));
 }
 
