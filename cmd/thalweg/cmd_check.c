@@ -29,7 +29,6 @@ struct probe {
     bool has_server, used, done, works;
     double ms;
     struct tw_addr got;      /* relayed or mapped */
-    struct tw_addr host;
     char why[400];
 };
 
@@ -57,10 +56,9 @@ static const char *text(const struct tw_addr *a)
 
 static bool is_global(const struct tw_addr *a)
 {
-    static const struct tw_relay_config nothing_special;
     struct tw_addr with_port = *a;
     with_port.port = 1;
-    return tw_relay_peer_allowed(&nothing_special, &with_port);
+    return tw_relay_is_public(&with_port);
 }
 
 /* --- what was found ---------------------------------------------------------------------------------- */
@@ -166,19 +164,16 @@ static void show_relay(const struct probe *p)
               over, p->works, p->ms, p->why);
 }
 
-static bool show_proxies(void)
+static void show_proxies(void)
 {
     static const char *const names[] = { "https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY" };
-    bool any = false;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const char *value = getenv(names[i]);
         if (!value || !*value)
             continue;
-        any = true;
         line("proxy", "%s is %s; it is not used yet", names[i], value);
         peer_json(&c.peer, "proxy", ",\"variable\":%s,\"value\":%s,\"used\":false", names[i], value);
     }
-    return any;
 }
 
 /* --- what it means --------------------------------------------------------------------------------------- */

@@ -283,7 +283,7 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
     } else if (ev->type == TW_EP_CLOSED) {
         f.ready = false;
     }
-    redial_event(&f.redial, ev, false);
+    redial_event(&f.redial, ev);
 }
 
 /* ADDRESS[:HOST:PORT] */
@@ -323,6 +323,7 @@ int cmd_forward(int argc, char **argv)
     status = open_port(args.at[0]);
     if (status)
         return status;
+    f.redial.stubborn = true;
     f.peer.verb = argv[0];
     f.peer.on_event = on_event;
     status = peer_open(&f.peer, &o, &cfg, false);

@@ -175,11 +175,10 @@ static void on_connected(uv_poll_t *poll, int status, int events)
 /* It is where the wish may go. */
 static bool is_allowed(const struct wish *w, const struct addrinfo *to)
 {
-    static const struct tw_relay_config public_only; /* as a relay judges its peers */
     struct sockaddr_storage ss = { 0 };
     memcpy(&ss, to->ai_addr, to->ai_addrlen);
     struct tw_addr a = tw_rt_addr(&ss);
-    return !w->anywhere || tw_relay_peer_allowed(&public_only, &a);
+    return !w->anywhere || tw_relay_is_public(&a);
 }
 
 /* UDP: connected at once. */

@@ -24,7 +24,7 @@ static struct receive {
     struct peer_options o;
     struct access access;
     const char *folder;
-    bool overwrite, once, fetching, ever, got_all;
+    bool overwrite, once, fetching;
     int folder_fd, status;
     struct redial redial;
     struct stream streams[AT_ONCE];
@@ -60,7 +60,6 @@ static void on_end(struct receiving *receiving, const char *why)
     }
     if (receiving_progress(receiving)->failed)
         r.status = EXIT_FAILED;
-    r.got_all = true;
     if (r.once || r.fetching)
         peer_end(&r.peer, r.status);
 }
@@ -101,8 +100,6 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
     int64_t id;
     struct stream *s;
-    if (ev->type == TW_EP_CONNECTED)
-        r.ever = true;
     if (!r.fetching)
         access_event(&r.access, ev);
     if (ev->type == TW_EP_READY && r.fetching) {
@@ -127,7 +124,7 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
             s->used = false;
     }
     if (!p->ending && r.fetching)
-        redial_event(&r.redial, ev, !r.ever);
+        redial_event(&r.redial, ev);
 }
 
 static int say_ready(const struct tw_endpoint_config *cfg)

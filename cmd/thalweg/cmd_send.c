@@ -14,7 +14,7 @@ enum { INVITE_HOURS = 24 };
 static struct send {
     struct peer peer;
     struct peer_options o;
-    bool by_invite, asking, ever;
+    bool by_invite, asking;
     struct files_list list;
     struct files_progress progress;
     struct redial redial;
@@ -145,8 +145,6 @@ static void hear_head(const struct tw_endpoint_event *ev)
 static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 {
     bool ours = ev->conn == s.conn && ev->stream == s.stream && s.stream >= 0;
-    if (ev->type == TW_EP_CONNECTED)
-        s.ever = true;
     if (ev->type == TW_EP_READY && !s.by_invite) {
         s.conn = ev->conn;
         s.asking = true;
@@ -167,7 +165,7 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
     if (ev->type == TW_EP_CLOSED && ev->conn == s.conn)
         s.stream = -1;
     if (!p->ending && !s.by_invite)
-        redial_event(&s.redial, ev, !s.ever);
+        redial_event(&s.redial, ev);
 }
 
 static int offer_by_invite(const struct tw_endpoint_config *cfg)

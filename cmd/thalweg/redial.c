@@ -33,11 +33,12 @@ int redial_start(struct redial *r, struct peer *p, const char *address)
     return peer_dial(p, address, tw_bytes(NULL, 0), &r->conn);
 }
 
-void redial_event(struct redial *r, const struct tw_endpoint_event *ev, bool once)
+void redial_event(struct redial *r, const struct tw_endpoint_event *ev)
 {
     if (ev->conn != r->conn)
         return;
     if (ev->type == TW_EP_CONNECTED) {
+        r->ever = true;
         r->wait_ms = 0;
         r->why[0] = 0;
     } else if (ev->type == TW_EP_PATH && r->patience_ms) {
@@ -48,7 +49,7 @@ void redial_event(struct redial *r, const struct tw_endpoint_event *ev, bool onc
     } else if (ev->type == TW_EP_CLOSED) {
         uv_timer_stop(&r->patience);
         const char *why = ev->why && *ev->why ? ev->why : "closed";
-        bool final = ev->code == TW_ENDPOINT_CODE_REFUSED || once;
+        bool final = ev->code == TW_ENDPOINT_CODE_REFUSED || !(r->ever || r->stubborn);
         if (strncmp(why, r->why, sizeof(r->why) - 1) != 0) /* one line a change */
             peer_say(r->peer, "thalweg: %s%s", why, final ? "" : "; trying again");
         snprintf(r->why, sizeof(r->why), "%s", why);

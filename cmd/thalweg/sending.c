@@ -30,7 +30,6 @@ struct sending {
     uint64_t at;
     crypto_generichash_state hash;
     bool list_ended, idling, over;
-    const char *why;
     uv_idle_t idle;
     void (*on_end)(struct sending *s, const char *why);
 };

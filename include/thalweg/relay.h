@@ -152,6 +152,8 @@ struct tw_relay_config {
 /* Whether the relay may exchange data with this peer, whatever way it is written. The one policy
  * function: every path asks it. Our own relayed addresses are judged by the machine before. */
 TW_API bool tw_relay_peer_allowed(const struct tw_relay_config *cfg, const struct tw_addr *peer);
+/* Whether an address, with a port, is on the open Internet: what a relay without any configuration allows. */
+TW_API bool tw_relay_is_public(const struct tw_addr *addr);
 
 /* --- what the workers share --------------------------------------------------------------- */
 

@@ -9,7 +9,6 @@
 #define END_WITHIN (500 * TW_MSEC)
 #define LINK_WITHIN (15 * TW_SEC)
 #define SEEK_WITHIN (3 * TW_SEC)
-#define AROUND_MS (2 * 3600 * 1000ULL)
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
@@ -23,8 +22,7 @@ static size_t add_servers(const struct tw_endpoint *e, const struct tw_ice_serve
     return n;
 }
 
-/* STUN and TURN servers: the configuration's, and what our rendezvous recommend, or, if there is none, the
- * peer's. */
+/* STUN and TURN servers: the configuration's, and what our rendezvous recommend, */
 static size_t our_servers(const struct tw_endpoint *e, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
 {
     size_t n = add_servers(e, e->servers, e->server_n, out, 0);
@@ -43,11 +41,12 @@ size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *ou
     return n;
 }
 
+/* or, if there is none, what the peer's does. */
 static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
 {
     const struct tw_endpoint *e = c->e;
     size_t n = our_servers(e, out);
-    return n == 0 && c->link ? add_servers(e, c->link->servers, c->link->server_n, out, n) : n;
+    return n == 0 && c->call.link ? add_servers(e, c->call.link->servers, c->call.link->server_n, out, n) : n;
 }
 
 static int new_agent(struct conn *c)
@@ -91,8 +90,8 @@ static int renew_agent(struct conn *c)
     if (gather_servers(c, servers) <= c->server_n)
         return 0;
     end_agent(c);
-    c->cand_n = c->cand_told = 0;
-    c->gathered = c->end_told = false;
+    c->cand_n = c->call.cand_told = 0;
+    c->gathered = c->call.end_told = false;
     int err = new_agent(c);
     if (c->ice)
         tw_ice_set_controlling(c->ice, c->e->now, c->caller);
@@ -193,40 +192,41 @@ struct conn *ep_conn_take(struct tw_endpoint *e)
 
 /* --- words ------------------------------------------------------------------------------------------ */
 
-static void fill_candidates(struct conn *c, struct tw_word *w)
+static void fill_candidates(const struct conn *c, struct call *k, struct tw_word *w)
 {
-    for (; c->cand_told < c->cand_n; c->cand_told++)
-        w->candidate[w->candidate_n++] = c->cands[c->cand_told];
-    w->end = c->gathered && !c->end_told;
-    c->end_told = c->end_told || w->end;
+    for (; k->cand_told < c->cand_n; k->cand_told++)
+        w->candidate[w->candidate_n++] = c->cands[k->cand_told];
+    w->end = c->gathered && !k->end_told;
+    k->end_told = k->end_told || w->end;
 }
 
-/* In the first word: credentials, and all candidates so far. */
-static void introduce(struct conn *c, struct tw_word *w)
+/* In the first word of a call: credentials, and all candidates so far. */
+static void introduce(const struct conn *c, struct call *k, struct tw_word *w)
 {
     const char *ufrag, *pwd;
     if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
         snprintf(w->ufrag, sizeof(w->ufrag), "%s", ufrag);
         snprintf(w->pwd, sizeof(w->pwd), "%s", pwd);
     }
-    c->cand_told = 0;
-    c->end_told = false;
-    fill_candidates(c, w);
+    k->cand_told = 0;
+    k->end_told = false;
+    fill_candidates(c, k, w);
 }
 
 static void say(struct conn *c, const struct tw_word *w)
 {
     size_t n;
-    if (c->has_call && !tw_word_seal(w, &c->to, c->e->word, &n))
-        (void)!tw_rdv_signal(c->link->rdv, c->e->now, c->call, tw_bytes(c->e->word, n));
+    if (c->call.on && !tw_word_seal(w, &c->to, c->e->word, &n))
+        (void)!tw_rdv_signal(c->call.link->rdv, c->e->now, c->call.id, tw_bytes(c->e->word, n));
 }
 
 static void tell_candidates(struct conn *c)
 {
-    if (c->state != CONN_TALKING || !c->has_call || (c->cand_told == c->cand_n && (!c->gathered || c->end_told)))
+    struct call *k = &c->call;
+    if (c->state != CONN_TALKING || !k->on || (k->cand_told == c->cand_n && (!c->gathered || k->end_told)))
         return;
     struct tw_word w = { .kind = TW_WORD_MORE };
-    fill_candidates(c, &w);
+    fill_candidates(c, k, &w);
     say(c, &w);
 }
 
@@ -252,19 +252,34 @@ static void begin_boxes(struct conn *c)
 
 /* --- calling ---------------------------------------------------------------------------------------- */
 
+static bool is_call(const struct call *k, const struct link *l, uint32_t id)
+{
+    return k->on && k->link == l && k->gen == l->gen && k->id == id;
+}
+
+static void hang_up(struct conn *c, struct call *k, unsigned reason)
+{
+    if (k->on && k->link->gen == k->gen && k->link->rdv)
+        tw_rdv_hangup(k->link->rdv, c->e->now, k->id, reason);
+    k->on = false;
+}
+
 static void drop_alt(struct conn *c)
 {
-    if (c->alt.on && c->alt.link->gen == c->alt.gen && c->alt.link->rdv)
-        tw_rdv_hangup(c->alt.link->rdv, c->e->now, c->alt.call, TW_RDV_HUNG_UP);
-    memset(&c->alt, 0, sizeof(c->alt));
+    hang_up(c, &c->alt, TW_RDV_HUNG_UP);
+    c->alt.link = NULL;
 }
 
 static void drop_call(struct conn *c, unsigned reason)
 {
-    if (c->has_call && c->link->gen == c->link_gen && c->link->rdv)
-        tw_rdv_hangup(c->link->rdv, c->e->now, c->call, reason);
-    c->has_call = false;
+    hang_up(c, &c->call, reason);
     drop_alt(c);
+}
+
+static void forget_flight(struct conn *c)
+{
+    free(c->flight);
+    c->flight = NULL;
 }
 
 /* The channel under the secret of before is void. */
@@ -275,8 +290,8 @@ static void drop_secure(struct conn *c)
     c->run_left.n = 0;
 }
 
-/* Sends the offer over this link. */
-static int make_call(struct conn *c, struct link *l, uint32_t *ret_call)
+/* Sends the offer over the call's link. */
+static int make_call(struct conn *c, struct call *k)
 {
     struct tw_endpoint *e = c->e;
     struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
@@ -286,24 +301,23 @@ static int make_call(struct conn *c, struct link *l, uint32_t *ret_call)
     w.invite = tw_bytes(invite, invite ? TW_INVITE_SIZE : 0);
     memcpy(w.secret, c->secret, sizeof(w.secret));
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
-    introduce(c, &w);
+    introduce(c, k, &w);
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
-    err = err ? err : tw_rdv_call(l->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), ret_call);
-    l->used_at = e->now;
+    err = err ? err : tw_rdv_call(k->link->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), &k->id);
+    k->link->used_at = e->now;
+    k->gen = k->link->gen;
+    k->on = err == 0;
     return err;
 }
 
 static void send_offer(struct conn *c)
 {
-    struct tw_endpoint *e = c->e;
-    if (make_call(c, c->link, &c->call)) {
+    if (make_call(c, &c->call)) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the call could not be made", false);
         return;
     }
-    c->has_call = true;
-    c->link_gen = c->link->gen;
     c->state = CONN_CALLING;
-    c->give_up_at = e->now + ANSWER_WITHIN;
+    c->give_up_at = c->e->now + ANSWER_WITHIN;
     begin_boxes(c);
 }
 
@@ -312,42 +326,22 @@ static void send_offer(struct conn *c)
 /* The first packets go after the offer, as they did on the other way. */
 static void start_alt(struct conn *c)
 {
-    struct tw_endpoint *e = c->e;
-    size_t told = c->cand_told;
-    bool end_told = c->end_told;
-    if (make_call(c, c->alt.link, &c->alt.call)) {
+    if (make_call(c, &c->alt)) {
         c->alt.link = NULL;
-    } else {
-        c->alt.on = true;
-        c->alt.gen = c->alt.link->gen;
-        c->alt.cand_told = c->cand_told;
-        c->alt.end_told = c->end_told;
-        for (int i = 0; c->flight && i < 2; i++)
-            if (c->flight->n[i])
-                (void)!tw_rdv_datagram(c->alt.link->rdv, e->now, c->alt.call,
-                                       tw_bytes(c->flight->data[i], c->flight->n[i]));
+        return;
     }
-    c->cand_told = told;
-    c->end_told = end_told;
+    for (int i = 0; c->flight && i < 2; i++)
+        if (c->flight->n[i])
+            (void)!tw_rdv_datagram(c->alt.link->rdv, c->e->now, c->alt.id,
+                                   tw_bytes(c->flight->data[i], c->flight->n[i]));
 }
 
 /* The other way was better: it is the only one from now on. */
 static void take_alt(struct conn *c)
 {
-    if (c->has_call && c->link->gen == c->link_gen && c->link->rdv)
-        tw_rdv_hangup(c->link->rdv, c->e->now, c->call, TW_RDV_HUNG_UP);
-    c->link = c->alt.link;
-    c->link_gen = c->alt.gen;
-    c->call = c->alt.call;
-    c->cand_told = c->alt.cand_told;
-    c->end_told = c->alt.end_told;
-    c->has_call = true;
-    memset(&c->alt, 0, sizeof(c->alt));
-}
-
-static bool is_alt(const struct conn *c, const struct link *l, uint32_t call)
-{
-    return c->alt.on && c->alt.link == l && c->alt.gen == l->gen && c->alt.call == call;
+    hang_up(c, &c->call, TW_RDV_HUNG_UP);
+    c->call = c->alt;
+    c->alt = (struct call){ 0 };
 }
 
 /* The next server at which the peer may be; false: there is none left. */
@@ -357,7 +351,7 @@ static bool next_link(struct conn *c)
     for (unsigned i = 0; i < LINKS_MAX; i++)
         if (c->links_left & 1U << i) {
             c->links_left &= ~(1U << i);
-            c->link = &e->links[i];
+            c->call.link = &e->links[i];
             return true;
         }
     return false;
@@ -365,7 +359,7 @@ static bool next_link(struct conn *c)
 
 static void try_call(struct conn *c)
 {
-    if (!c->link || !ep_link_is_up(c->link))
+    if (!c->call.link || !ep_link_is_up(c->call.link))
         return;
     if (renew_agent(c)) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
@@ -395,10 +389,10 @@ static int choose_links(struct conn *c, const struct tw_address *peer)
 static size_t names_of(const struct tw_endpoint *e, const struct tw_key *key, const uint8_t *invite,
                        struct tw_key out[2])
 {
-    uint64_t ms = ep_unix_ms(e), left = DAY_MS - ms % DAY_MS;
-    struct tw_mailbox_of of = { (uint32_t)(ms / DAY_MS), LAN_LABEL, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
+    uint64_t ms = ep_unix_ms(e), left = TW_RDV_DAY_MS - ms % TW_RDV_DAY_MS;
+    struct tw_mailbox_of of = { (uint32_t)(ms / TW_RDV_DAY_MS), LAN_LABEL, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
     size_t n = tw_mailbox_name(key, &of, &out[0]) == 0;
-    bool late = left < AROUND_MS, early = DAY_MS - left < AROUND_MS; /* clocks differ */
+    bool late = left < TW_RDV_NEIGHBOUR_MS, early = TW_RDV_DAY_MS - left < TW_RDV_NEIGHBOUR_MS; /* clocks differ */
     of.epoch += late;
     of.epoch -= early;
     return n + ((late || early) && n && tw_mailbox_name(key, &of, &out[1]) == 0);
@@ -481,12 +475,12 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
 static void on_link(struct conn *c, struct link *l)
 {
     if (c->state == CONN_LINKING && c->alt.link == l) { /* sooner than the server */
-        if (c->link)
-            c->links_left |= 1U << (c->link - c->e->links);
-        c->link = l;
+        if (c->call.link)
+            c->links_left |= 1U << (c->call.link - c->e->links);
+        c->call.link = l;
         c->alt.link = NULL;
     }
-    if (c->state == CONN_LINKING && c->link == l)
+    if (c->state == CONN_LINKING && c->call.link == l)
         try_call(c);
     else if (c->state == CONN_CALLING && c->alt.link == l && !c->alt.on)
         start_alt(c);
@@ -519,7 +513,7 @@ void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const 
     struct conn *c = ep_conn_find(e, conn);
     e->now = now;
     struct link *l = c && c->caller && !c->alt.link && c->state <= CONN_CALLING ? lan_link(e, at) : NULL;
-    if (!l || l == c->link)
+    if (!l || l == c->call.link)
         return;
     c->alt.link = l;
     if (ep_link_is_up(l))
@@ -548,7 +542,7 @@ int tw_endpoint_desk(struct tw_endpoint *e, tw_time now, const struct tw_addr *a
 /* The server of this call does not help: the next one, or it is over. */
 static void fail_call(struct conn *c, uint64_t code, const char *why)
 {
-    c->has_call = false;
+    c->call.on = false;
     if (c->ice_up || c->connected) {
         ep_conn_choose(c);
         return; /* it is not needed any more */
@@ -558,7 +552,7 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
         return;
     }
     if (c->alt.link) { /* it is about to be reached */
-        c->link = c->alt.link;
+        c->call.link = c->alt.link;
         c->alt.link = NULL;
         c->state = CONN_LINKING;
         c->give_up_at = c->e->now + SEEK_WITHIN;
@@ -578,10 +572,10 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
         if (c && c->alt.link == l)
-            memset(&c->alt, 0, sizeof(c->alt));
-        if (!c || !c->id || c->link != l || c->state == CONN_ENDING)
+            c->alt = (struct call){ 0 };
+        if (!c || !c->id || c->call.link != l || c->state == CONN_ENDING)
             continue;
-        if (c->has_call || (c->state == CONN_LINKING && c->links_left))
+        if (c->call.on || (c->state == CONN_LINKING && c->links_left))
             fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
         ep_conn_stir(c);
     }
@@ -593,7 +587,7 @@ static struct conn *of_call(const struct tw_endpoint *e, const struct link *l, u
 {
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
-        if (c && ((c->has_call && c->link == l && c->link_gen == l->gen && c->call == call) || is_alt(c, l, call)))
+        if (c && (is_call(&c->call, l, call) || is_call(&c->alt, l, call)))
             return c;
     }
     return NULL;
@@ -661,10 +655,10 @@ static void deliver_early(struct conn *c, struct tw_bytes early)
 /* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
 static bool redeem(struct tw_endpoint *e, const struct tw_word *offer)
 {
-    struct tw_endpoint_invite *v = ep_is_allowed(e, &offer->caller) ? NULL : ep_invite(e, offer->invite);
-    if (!v)
-        return ep_is_allowed(e, &offer->caller);
-    if (tw_endpoint_allow(e, &offer->caller))
+    if (ep_is_allowed(e, &offer->caller))
+        return true;
+    struct tw_endpoint_invite *v = ep_invite(e, offer->invite);
+    if (!v || tw_endpoint_allow(e, &offer->caller))
         return false;
     v->uses--;
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_INVITED);
@@ -691,10 +685,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
         return;
     }
     c->state = CONN_TALKING;
-    c->link = l;
-    c->link_gen = l->gen;
-    c->call = call;
-    c->has_call = true;
+    c->call = (struct call){ .link = l, .gen = l->gen, .id = call, .on = true };
     c->give_up_at = e->now + ANSWER_WITHIN;
     memcpy(c->secret, offer->secret, sizeof(c->secret));
     begin_boxes(c);
@@ -704,7 +695,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
     }
     struct tw_word w = { .kind = TW_WORD_ANSWER, .has_prekey = true };
     memcpy(w.prekey, e->prekey_wire, sizeof(w.prekey));
-    introduce(c, &w);
+    introduce(c, &c->call, &w);
     say(c, &w);
     hear(c, offer);
     deliver_early(c, offer->early);
@@ -760,8 +751,7 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
 
 static void call_again(struct conn *c)
 {
-    free(c->flight);
-    c->flight = NULL;
+    forget_flight(c);
     drop_call(c, TW_RDV_HUNG_UP);
     drop_secure(c);
     try_call(c);
@@ -790,32 +780,36 @@ static void on_prekey(struct conn *c, struct tw_bytes body)
     call_again(c);
 }
 
+static void on_word(struct conn *c, const struct tw_word *w)
+{
+    bool calling = c->state == CONN_CALLING && c->caller;
+    if (calling && w->kind == TW_WORD_RETRY) {
+        on_retry(c, w);
+    } else if (calling && w->kind == TW_WORD_ANSWER) {
+        c->state = CONN_TALKING;
+        forget_flight(c);
+        if (w->has_prekey)
+            ep_learn_prekey(c->e, &c->peer.key, w->prekey);
+        hear(c, w);
+    } else if (c->state == CONN_TALKING && w->kind == TW_WORD_MORE) {
+        hear(c, w);
+    }
+}
+
 void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body)
 {
     struct conn *c = of_call(e, l, call);
     struct tw_word w;
-    if (c && c->state == CONN_CALLING && c->caller && body.n == TW_PREKEY_WIRE)
-        on_prekey(c, body);
-    if (!c || tw_word_open(body, &c->from, e->plain, &w)) {
-        if (c)
-            ep_conn_stir(c);
+    if (!c)
         return;
-    }
-    if (is_alt(c, l, call))
-        take_alt(c);
-    else if (c->alt.on)
-        drop_alt(c);
-    if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_RETRY) {
-        on_retry(c, &w);
-    } else if (c->state == CONN_CALLING && c->caller && w.kind == TW_WORD_ANSWER) {
-        c->state = CONN_TALKING;
-        free(c->flight);
-        c->flight = NULL;
-        if (w.has_prekey)
-            ep_learn_prekey(e, &c->peer.key, w.prekey);
-        hear(c, &w);
-    } else if (c->state == CONN_TALKING && w.kind == TW_WORD_MORE) {
-        hear(c, &w);
+    if (c->state == CONN_CALLING && c->caller && body.n == TW_PREKEY_WIRE) { /* no word has this length */
+        on_prekey(c, body);
+    } else if (!tw_word_open(body, &c->from, e->plain, &w)) {
+        if (is_call(&c->alt, l, call))
+            take_alt(c);
+        else if (c->alt.on)
+            drop_alt(c);
+        on_word(c, &w);
     }
     ep_conn_stir(c);
 }
@@ -834,15 +828,15 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     struct conn *c = of_call(e, l, call);
     if (!c)
         return;
-    if (is_alt(c, l, call)) {
-        memset(&c->alt, 0, sizeof(c->alt));
+    if (is_call(&c->alt, l, call)) {
+        c->alt = (struct call){ 0 };
     } else if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
-        c->has_call = false; /* theirs is on its way */
+        c->call.on = false; /* theirs is on its way */
         c->give_up_at = e->now + ANSWER_WITHIN;
     } else if (reason == TW_RDV_HUNG_UP && c->has_nonce && c->state == CONN_CALLING) {
         return;              /* the end of the call that was answered by "retry" */
     } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
-        c->has_call = false; /* the invite may have been redeemed, by us, long ago */
+        c->call.on = false; /* the invite may have been redeemed, by us, long ago */
         c->plainly = true;
         call_again(c);
     } else {
@@ -954,11 +948,11 @@ void ep_conn_arm(struct conn *c)
 static void give_up(struct conn *c)
 {
     c->give_up_at = TW_NEVER;
-    if (c->state == CONN_LINKING && !c->link)
+    if (c->state == CONN_LINKING && !c->call.link)
         ep_conn_over(c, TW_ENDPOINT_CODE_ABSENT,
                      "nobody in this network has that key, and no server is known at which it may be", false);
     else if (c->state == CONN_LINKING)
-        fail_call(c, TW_ENDPOINT_CODE_SERVER, c->link && c->link->why ? c->link->why
+        fail_call(c, TW_ENDPOINT_CODE_SERVER, c->call.link && c->call.link->why ? c->call.link->why
                                                                      : "the server could not be reached in 15 s");
     else
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST,

@@ -70,7 +70,7 @@ void ep_conn_choose(struct conn *c)
     uint8_t token[8];
     if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p)) {
         now = (struct tw_endpoint_path){ rung_of(&p), p.local, p.remote, p.rtt };
-    } else if (c->has_call && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
+    } else if (c->call.on && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
         now.rung = TW_RUNG_PATCHED;
     }
     c->path = now;
@@ -120,11 +120,11 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
 static void send_patched(struct conn *c, struct tw_bytes piece)
 {
     tw_time now = c->e->now;
-    (void)!tw_rdv_datagram(c->link->rdv, now, c->call, piece);
+    (void)!tw_rdv_datagram(c->call.link->rdv, now, c->call.id, piece);
     if (c->state != CONN_CALLING || piece.n > TW_RDV_DATAGRAM_MAX)
         return;
     if (c->alt.on)
-        (void)!tw_rdv_datagram(c->alt.link->rdv, now, c->alt.call, piece);
+        (void)!tw_rdv_datagram(c->alt.link->rdv, now, c->alt.id, piece);
     if (!c->flight)
         c->flight = calloc(1, sizeof(*c->flight));
     for (int i = 0; c->flight && i < 2; i++)
@@ -148,7 +148,7 @@ static void send_part(struct conn *c)
     }
     if (c->ice_up)
         (void)!tw_ice_send(c->ice, e->now, 0, 1, piece, c->run.tos);
-    else if (c->path.rung == TW_RUNG_PATCHED && c->has_call)
+    else if (c->path.rung == TW_RUNG_PATCHED && c->call.on)
         send_patched(c, piece);
     c->run_left = tw_bytes(c->run_left.p + step, c->run_left.n - step);
 }

@@ -134,7 +134,7 @@ bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const ui
 
 void ep_prekeys(struct tw_endpoint *e)
 {
-    uint32_t today = (uint32_t)(ep_unix_ms(e) / DAY_MS);
+    uint32_t today = (uint32_t)(ep_unix_ms(e) / TW_RDV_DAY_MS);
     if (e->prekey_epoch == today)
         return;
     e->prekey_epoch = today;
@@ -149,7 +149,7 @@ void ep_prekeys(struct tw_endpoint *e)
 
 const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key)
 {
-    uint32_t today = (uint32_t)(ep_unix_ms(e) / DAY_MS);
+    uint32_t today = (uint32_t)(ep_unix_ms(e) / TW_RDV_DAY_MS);
     for (size_t i = 0; i < KNOWN_MAX; i++)
         if (e->known[i].at && tw_key_eq(&e->known[i].key, key) && e->known[i].prekey.epoch + 1 >= today)
             return &e->known[i].prekey;

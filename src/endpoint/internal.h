@@ -22,7 +22,6 @@ enum {
 
 #define LOST_WITHIN (120 * TW_SEC) /* so long a connection lives without any way */
 #define LAN_LABEL "lan"
-#define DAY_MS (86400 * 1000ULL)
 #define FRESH_MS (120 * 1000)    /* how far two clocks may be apart */
 
 /* A connection to a rendezvous server. */
@@ -42,6 +41,14 @@ struct link {
     size_t server_n;
     char strings[TW_RDV_SERVERS_MAX][4][TW_RDV_TEXT_MAX + 1];
     struct tw_bytes out;         /* being shown */
+};
+
+/* A call at a rendezvous server. */
+struct call {
+    struct link *link;           /* NULL: none */
+    uint32_t gen, id;            /* while on */
+    bool on, end_told;
+    size_t cand_told;            /* of our candidates */
 };
 
 /* The first packets of a call, to be sent by another way, too. */
@@ -70,21 +77,14 @@ struct conn {
     struct tw_secure *secure;
     struct tw_address peer;
     uint8_t secret[32];
-    struct link *link;
-    uint32_t link_gen, call;     /* while has_call */
-    bool has_call;
-    struct {                     /* the same offer by another way at once, if the peer was found in this network */
-        struct link *link;       /* NULL: it was not */
-        uint32_t gen, call;      /* while on */
-        bool on, end_told;
-        size_t cand_told;
-    } alt;
+    struct call call;
+    struct call alt;             /* the same offer by another way at once, if the peer was found in this network */
     struct flight *flight;       /* what went out before there is an answer */
     unsigned links_left;         /* bits: of the links it may be at, not asked yet */
     struct tw_box to, from;
     struct tw_ice_candidate cands[TW_OFFER_CANDIDATES]; /* ours */
-    size_t cand_n, cand_told;
-    bool end_told, remote_set;
+    size_t cand_n;
+    bool remote_set;
     uint8_t *early, *early_in;   /* ours, as long as it may be sent; the peer's */
     size_t early_n;
     uint8_t nonce[TW_OFFER_NONCE];

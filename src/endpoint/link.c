@@ -1,4 +1,5 @@
 /* Connections to rendezvous servers. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "endpoint/internal.h"
@@ -179,6 +180,7 @@ static void take_events(struct tw_endpoint *e, struct link *l)
 
 void ep_link_invites(struct tw_endpoint *e, struct link *l)
 {
+    static_assert(TW_ENDPOINT_INVITES_MAX <= TW_RDV_INVITES, "each invite has its mailbox");
     uint8_t secrets[TW_ENDPOINT_INVITES_MAX][TW_INVITE_SIZE];
     for (size_t i = 0; i < e->invite_n; i++)
         memcpy(secrets[i], e->invites[i].secret, TW_INVITE_SIZE);
@@ -214,7 +216,7 @@ static bool needed(const struct tw_endpoint *e, const struct link *l)
     if (l->own)
         return true;
     for (uint16_t i = 0; i < e->slot_n; i++)
-        if (e->slots[i] && e->slots[i]->link == l && e->slots[i]->id)
+        if (e->slots[i] && e->slots[i]->call.link == l && e->slots[i]->id)
             return true;
     return e->now - l->used_at < KEEP_FOREIGN;
 }

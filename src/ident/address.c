@@ -41,6 +41,12 @@ static bool decode32(const char *in, size_t len, uint8_t *out, size_t cap)
     return n == cap && !(bits & ((1U << have) - 1));
 }
 
+/* A pin, or the secret of an invite. */
+static bool decode16(const char *in, size_t len, uint8_t out[16])
+{
+    return len == TEXT16 && decode32(in, len, out, 16);
+}
+
 /* --- keys ----------------------------------------------------------------------------------------- */
 
 static void checksum(const uint8_t *raw, uint8_t sum[2])
@@ -144,7 +150,7 @@ static const char *read_server(const char *text, struct tw_rdv_addr *ret)
         s.pinned = true;
         if (s.plain)
             return "a server without TLS (ws://) has no certificate to pin";
-        if (strlen(b32) != TEXT16 || !decode32(b32, TEXT16, s.pin, TW_PIN_SIZE))
+        if (!decode16(b32, strlen(b32), s.pin))
             return "the server's pin, after #, does not have 26 characters from a to z and 2 to 7";
     }
     size_t host = end;
@@ -190,7 +196,7 @@ int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap)
 
 int tw_invite_parse(const char *text, uint8_t secret[TW_INVITE_SIZE])
 {
-    return strlen(text) == TEXT16 && decode32(text, TEXT16, secret, TW_INVITE_SIZE) ? 0 : TW_EMALFORMED;
+    return decode16(text, strlen(text), secret) ? 0 : TW_EMALFORMED;
 }
 
 void tw_invite_format(const uint8_t secret[TW_INVITE_SIZE], char text[TW_INVITE_LEN + 1])
@@ -205,7 +211,7 @@ int tw_address_parse(const char *text, struct tw_address *ret_address, const cha
     const char *why = read_key(text, len, &a.key);
     if (!why && text[len] == '+') {
         size_t n = strcspn(text + len + 1, "@");
-        a.invited = n == TEXT16 && decode32(text + len + 1, n, a.invite, TW_INVITE_SIZE);
+        a.invited = decode16(text + len + 1, n, a.invite);
         why = a.invited ? NULL : "the invite, after +, does not have 26 characters from a to z and 2 to 7";
         len += 1 + n;
     }

@@ -95,3 +95,9 @@ bool tw_relay_peer_allowed(const struct tw_relay_config *cfg, const struct tw_ad
             return false;
     return true;
 }
+
+bool tw_relay_is_public(const struct tw_addr *addr)
+{
+    static const struct tw_relay_config none;
+    return tw_relay_peer_allowed(&none, addr);
+}

@@ -8,8 +8,6 @@
 #define PING_EVERY (25 * TW_SEC)
 #define PONG_WITHIN (10 * TW_SEC)
 #define HELLO_WITHIN (15 * TW_SEC)
-#define DAY_MS (86400 * 1000ULL)
-#define NEIGHBOUR_MS (2 * 3600 * 1000ULL) /* a mailbox of the next day's is opened so early, or a bit later */
 
 struct tw_rdv {
     struct tw_rdv_config cfg;
@@ -90,12 +88,13 @@ static uint64_t server_ms(const struct tw_rdv *r)
 
 static uint32_t epoch_now(const struct tw_rdv *r)
 {
-    return (uint32_t)(server_ms(r) / DAY_MS);
+    return (uint32_t)(server_ms(r) / TW_RDV_DAY_MS);
 }
 
 static struct tw_mailbox_of of_day(const struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
 {
-    return (struct tw_mailbox_of){ epoch, r->cfg.label ? r->cfg.label : r->cfg.server.host, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
+    return (struct tw_mailbox_of){ epoch, r->cfg.label ? r->cfg.label : r->cfg.server.host,
+                                   tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
 }
 
 static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t epoch, const uint8_t *invite,
@@ -160,8 +159,8 @@ static void keep_mailboxes(struct tw_rdv *r)
             ask_for_all(r, today);
         r->epoch = today;
     }
-    uint64_t left = DAY_MS - server_ms(r) % DAY_MS;
-    if (left + (uint64_t)(r->jitter / TW_MSEC) <= NEIGHBOUR_MS && r->next_epoch != today + 1) {
+    uint64_t left = TW_RDV_DAY_MS - server_ms(r) % TW_RDV_DAY_MS;
+    if (left + (uint64_t)(r->jitter / TW_MSEC) <= TW_RDV_NEIGHBOUR_MS && r->next_epoch != today + 1) {
         r->next_epoch = today + 1;
         ask_for_all(r, r->next_epoch);
     }
@@ -171,7 +170,7 @@ static tw_time next_mailbox(const struct tw_rdv *r)
 {
     if (!may_listen(r))
         return TW_NEVER;
-    uint64_t left = DAY_MS - server_ms(r) % DAY_MS, early = NEIGHBOUR_MS - (uint64_t)(r->jitter / TW_MSEC);
+    uint64_t left = TW_RDV_DAY_MS - server_ms(r) % TW_RDV_DAY_MS, early = TW_RDV_NEIGHBOUR_MS - (uint64_t)(r->jitter / TW_MSEC);
     uint64_t wait = r->next_epoch == r->epoch + 1 || left < early ? left : left - early;
     return r->now + (tw_time)(wait + 1) * TW_MSEC;
 }

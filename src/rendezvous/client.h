@@ -58,8 +58,8 @@ tw_time tw_rdv_deadline(const struct tw_rdv *r);
 bool tw_rdv_is_up(const struct tw_rdv *r);
 /* Has a mailbox for each of these invites, too, from now on; copied. n: up to TW_RDV_INVITES. */
 void tw_rdv_invites(struct tw_rdv *r, tw_time now, const uint8_t (*secrets)[TW_INVITE_SIZE], size_t n);
-/* Calls a key's mailbox, or, unless it is NULL, that of an invite. The answer is SIGNAL or GONE. TW_ESTATE: not up; TW_EMALFORMED: no such key;
- * TW_EINVAL: too long; TW_ENOMEM. */
+/* Calls a key's mailbox, or, unless it is NULL, that of an invite. The answer is SIGNAL or GONE. TW_ESTATE: not up;
+ * TW_EMALFORMED: no such key; TW_EINVAL: too long; TW_ENOMEM. */
 TW_NODISCARD int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee,
                              const uint8_t *invite, struct tw_bytes offer, uint32_t *ret_call);
 TW_NODISCARD int tw_rdv_signal(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body);

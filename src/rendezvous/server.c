@@ -1,5 +1,6 @@
 #include "rendezvous/server.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -502,17 +503,13 @@ struct credential {
 static int make_credential(struct tw_desk *d, uint64_t unix_ms, const struct tw_addr *from, struct tw_bytes token,
                            struct credential *c)
 {
-    static const char digits[] = "0123456789abcdef";
     struct tw_addr prefix = prefix_of(from);
     uint8_t id[NAME_ID], day[8];
-    char hex[2 * NAME_ID + 1] = { 0 };
-    tw_put_u64(day, unix_ms / (86400 * 1000ULL));
+    char hex[2 * NAME_ID + 1];
+    tw_put_u64(day, unix_ms / TW_RDV_DAY_MS);
     const struct tw_bytes parts[] = { d->cfg.secret, tw_bytes(prefix.ip, sizeof(prefix.ip)), token, tw_bytes(day, 8) };
     tw_digest("thalweg relay name", parts, 4, id, sizeof(id));
-    for (size_t i = 0; i < sizeof(id); i++) {
-        hex[2 * i] = digits[id[i] >> 4];
-        hex[2 * i + 1] = digits[id[i] & 15];
-    }
+    sodium_bin2hex(hex, sizeof(hex), id, sizeof(id));
     snprintf(c->name, sizeof(c->name), "%llu:%s", (unsigned long long)(unix_ms / 1000 + d->cfg.lifetime), hex);
     return tw_relay_timed_password((const char *)d->cfg.secret.p, c->name, c->password);
 }

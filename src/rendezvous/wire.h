@@ -7,6 +7,8 @@
 #include <thalweg/uri.h>
 
 #define TW_RDV_CALLEE 0x80000000U /* numbers of calls that the server gives have this bit, others do not */
+#define TW_RDV_DAY_MS (86400 * 1000ULL)           /* an epoch */
+#define TW_RDV_NEIGHBOUR_MS (2 * 3600 * 1000ULL) /* around midnight the mailboxes of both days are asked for */
 #define TW_RDV_PATH "/thalweg"
 #define TW_RDV_PROTOCOL "thalweg-rendezvous.1"
 #define TW_RDV_CHALLENGE 32

@@ -186,8 +186,7 @@ static void on_accept(uv_poll_t *poll, int status, int ready)
         if (fd < 0)
             break;
         struct tw_addr remote = tw_rt_addr(&ss);
-        static const struct tw_relay_config open_internet;
-        bool stranger = l->desk->private_only && tw_relay_peer_allowed(&open_internet, &remote);
+        bool stranger = l->desk->private_only && tw_relay_is_public(&remote);
         if (stranger || !admit(l, fd, &remote))
             close(fd);
     }
