@@ -80,6 +80,11 @@ TW_API void tw_relay_users_set_separator(struct tw_relay_users *u, char separato
 /* The password of a time-limited name: base64(HMAC-SHA1(secret, name)), 28 characters. TW_ECRYPTO. */
 TW_API TW_NODISCARD int tw_relay_timed_password(const char *secret, const char *name,
                                                 char ret_password[29]);
+/* A nonce for a guest's time-limited name, handed out with it: with realm and nonce known an Allocate takes one round
+ * trip. From any address, for TW_RELAY_TIMED_NONCE_LIFETIME seconds, at every server that has the secret. */
+enum { TW_RELAY_TIMED_NONCE = 33, TW_RELAY_TIMED_NONCE_LIFETIME = 120 };
+TW_API void tw_relay_timed_nonce(const char *secret, const char *name, int64_t unix_now,
+                                 char ret_nonce[TW_RELAY_TIMED_NONCE + 1]);
 
 /* Whether every user has a SHA-256 key: only then PASSWORD-ALGORITHMS may be offered, since a
  * client that sees it will not fall back. */

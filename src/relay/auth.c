@@ -3,14 +3,14 @@
 
 #include <sodium.h>
 
-/* "obMatJos2" + features, then base64 of: expiry (32-bit seconds), 80 bits of MAC over kind, expiry
- * and the client's address. 32 characters; a 401 stays within 100 bytes. */
+/* "obMatJos2" + features, then base64 of: expiry (32-bit seconds), 80 bits of MAC over expiry
+ * and the client's address. 32 characters; a 401 stays within 100 bytes. One that came with a guest's name is of
+ * another length: users.c. */
 enum {
     NONCE_MAC = 10,
     NONCE_BODY = 4 + NONCE_MAC,
     NONCE_TEXT = 19,
     NONCE_LEN = TW_STUN_NONCE_COOKIE_LEN + NONCE_TEXT,
-    NONCE_BOUND_TO_ADDRESS = 1, /* the kind; one bound to a credential is another */
 };
 
 static const uint8_t algorithms[] = { 0, TW_STUN_ALGO_SHA256, 0, 0, 0, TW_STUN_ALGO_MD5, 0, 0 };
@@ -18,14 +18,13 @@ static const uint8_t algorithms[] = { 0, TW_STUN_ALGO_SHA256, 0, 0, 0, TW_STUN_A
 static void nonce_mac(const struct tw_relay *r, uint32_t expiry, const struct tw_datagram *in,
                       uint8_t mac[NONCE_MAC])
 {
-    uint8_t msg[1 + 4 + 1 + 16 + 2] = { 0 }, out[crypto_shorthash_siphashx24_BYTES];
-    msg[0] = NONCE_BOUND_TO_ADDRESS;
-    tw_put_u32(msg + 1, expiry);
-    msg[5] = in->src.family;
-    memcpy(msg + 6, in->src.ip, 16);
+    uint8_t msg[4 + 1 + 16 + 2] = { 0 }, out[crypto_shorthash_siphashx24_BYTES];
+    tw_put_u32(msg, expiry);
+    msg[4] = in->src.family;
+    memcpy(msg + 5, in->src.ip, 16);
     /* A connection proves its address by itself. A client's data connections (RFC 6062) come from
      * other ports, and may use the nonce they know. */
-    tw_put_u16(msg + 22, is_connection(in->sock) ? 0 : in->src.port);
+    tw_put_u16(msg + 21, is_connection(in->sock) ? 0 : in->src.port);
     crypto_shorthash_siphashx24(out, msg, sizeof(msg), r->shared->keys.nonce.k);
     memcpy(mac, out, NONCE_MAC);
 }
@@ -67,6 +66,15 @@ bool relay_nonce_fresh(const struct tw_relay *r, const struct tw_datagram *in,
     nonce_mac(r, tw_get_u32(body), in, mac);
     return sodium_memcmp(mac, body + 4, NONCE_MAC) == 0 &&
            tw_get_u32(body) > (uint32_t)(r->now / TW_SEC);
+}
+
+static bool nonce_good(const struct tw_relay *r, const struct tw_datagram *in, const struct tw_stun_msg *m)
+{
+    struct tw_bytes nonce = tw_stun_get(m, TW_STUN_A_NONCE);
+    return nonce.n == NONCE_LEN
+               ? relay_nonce_fresh(r, in, nonce)
+               : tw_relay_users_timed_nonce(r->cfg->users, tw_stun_get(m, TW_STUN_A_USERNAME), nonce,
+                                            (r->now + r->cfg->unix_offset) / TW_SEC);
 }
 
 /* 401 or 438: realm, nonce and algorithms; no reason, no SOFTWARE, no integrity. */
@@ -196,7 +204,7 @@ bool relay_authenticate(struct tw_relay *r, const struct tw_datagram *in,
         return false;
     }
     /* The cheap MAC of the nonce is judged before the costly one of the message. */
-    if (!relay_nonce_fresh(r, in, tw_stun_get(m, TW_STUN_A_NONCE))) {
+    if (!nonce_good(r, in, m)) {
         r->stats.auth_stale++;
         challenge(r, in, m, TW_STUN_CODE_STALE_NONCE);
         return false;

@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <stdlib.h>
 
+#include "ident/ident.h"
+
 enum { USERS_MAX = 1 << 28 };
 
 int tw_relay_users_new(const char *realm, struct tw_relay_users **ret_users)
@@ -273,4 +275,47 @@ int tw_relay_users_timed_key(const struct tw_relay_users *u, uint32_t i, struct 
                                     ret_key);
     sodium_memzero(password, sizeof(password));
     return err;
+}
+
+/* --- nonces that come with them ------------------------------------------------------------- */
+
+/* As an address's nonce (auth.c), but longer: expiry (32-bit Unix seconds), 88 bits of MAC over it and the name. */
+enum { TIMED_MAC = 11, TIMED_BODY = 4 + TIMED_MAC, TIMED_TEXT = 20 };
+
+static void timed_nonce_body(struct tw_bytes secret, struct tw_bytes name, uint32_t expiry, uint8_t body[TIMED_BODY])
+{
+    tw_put_u32(body, expiry);
+    const struct tw_bytes parts[] = { secret, tw_bytes(body, 4), name };
+    uint8_t mac[16];
+    tw_digest("thalweg relay nonce", parts, 3, mac, sizeof(mac));
+    memcpy(body + 4, mac, TIMED_MAC);
+}
+
+void tw_relay_timed_nonce(const char *secret, const char *name, int64_t unix_now,
+                          char ret_nonce[TW_RELAY_TIMED_NONCE + 1])
+{
+    uint8_t body[TIMED_BODY];
+    timed_nonce_body(tw_bytes_str(secret), tw_bytes_str(name),
+                     (uint32_t)(unix_now + TW_RELAY_TIMED_NONCE_LIFETIME), body);
+    tw_stun_nonce_prefix(0, ret_nonce);
+    sodium_bin2base64(ret_nonce + TW_STUN_NONCE_COOKIE_LEN, TIMED_TEXT + 1, body, sizeof(body),
+                      sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
+}
+
+bool tw_relay_users_timed_nonce(const struct tw_relay_users *u, struct tw_bytes name, struct tw_bytes nonce,
+                                int64_t now_unix)
+{
+    uint8_t body[TIMED_BODY], right[TIMED_BODY];
+    size_t n;
+    if (nonce.n != TW_RELAY_TIMED_NONCE ||
+        sodium_base642bin(body, sizeof(body), (const char *)nonce.p + TW_STUN_NONCE_COOKIE_LEN, TIMED_TEXT, NULL,
+                          &n, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) ||
+        n != sizeof(body) || tw_get_u32(body) <= now_unix)
+        return false;
+    for (uint32_t i = 0; i < u->secret_n; i++) {
+        timed_nonce_body(u->secrets[i], name, tw_get_u32(body), right);
+        if (u->guest[i] && sodium_memcmp(body, right, sizeof(body)) == 0)
+            return true;
+    }
+    return false;
 }

@@ -41,6 +41,10 @@ TW_NODISCARD int tw_relay_users_timed_key(const struct tw_relay_users *u, uint32
                                           struct tw_bytes name, enum tw_stun_algorithm algo,
                                           struct tw_stun_key *ret_key);
 
+/* Whether a nonce was made for this name by one who knows the secret of a guest's, and has not expired. */
+bool tw_relay_users_timed_nonce(const struct tw_relay_users *u, struct tw_bytes name, struct tw_bytes nonce,
+                                int64_t now_unix);
+
 bool tw_relay_users_banned(const struct tw_relay_users *u, struct tw_bytes name);
 
 #endif

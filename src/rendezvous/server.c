@@ -497,7 +497,7 @@ static bool has_token(const struct tw_desk *d, struct tw_bytes token)
 /* A name that is good for a while, and its password. What stands behind the colon is the same for all who come with one
  * token from one network on one day, so that they share a quota at the relay; to others it means nothing. */
 struct credential {
-    char name[40], password[29];
+    char name[40], password[29], nonce[TW_RELAY_TIMED_NONCE + 1];
 };
 
 static int make_credential(struct tw_desk *d, uint64_t unix_ms, const struct tw_addr *from, struct tw_bytes token,
@@ -511,6 +511,7 @@ static int make_credential(struct tw_desk *d, uint64_t unix_ms, const struct tw_
     tw_digest("thalweg relay name", parts, 4, id, sizeof(id));
     sodium_bin2hex(hex, sizeof(hex), id, sizeof(id));
     snprintf(c->name, sizeof(c->name), "%llu:%s", (unsigned long long)(unix_ms / 1000 + d->cfg.lifetime), hex);
+    tw_relay_timed_nonce((const char *)d->cfg.secret.p, c->name, (int64_t)(unix_ms / 1000), c->nonce);
     return tw_relay_timed_password((const char *)d->cfg.secret.p, c->name, c->password);
 }
 
@@ -533,6 +534,8 @@ static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token)
         if (s.turn) {
             s.username = tw_bytes_str(cred.name);
             s.password = tw_bytes_str(cred.password);
+            if (s.realm.n)
+                s.nonce = tw_bytes_str(cred.nonce);
         }
         h.server[h.server_n++] = s;
     }

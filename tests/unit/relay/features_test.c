@@ -49,6 +49,46 @@ static void secrets_rotate_and_names_expire(void **state)
     assert_int_equal(allocate(), 401);
 }
 
+static void a_guest_brings_a_nonce(void **state)
+{
+    char name[64], nonce[TW_RELAY_TIMED_NONCE + 1];
+    (void)state;
+    assert_ok(tw_relay_users_add_secret(users, "operator"));
+    assert_ok(tw_relay_users_add_guest_secret(users, "guests", 0));
+    cfg.unix_offset = 1000000 * TW_SEC;
+    start_relay();
+    int64_t unix_now = (now + cfg.unix_offset) / TW_SEC;
+    snprintf(name, sizeof(name), "%lld:alice", (long long)unix_now + 600);
+    tw_relay_timed_nonce("guests", name, unix_now, nonce);
+    assert_int_equal(strlen(nonce), TW_RELAY_TIMED_NONCE);
+    use_timed(unix_now + 600, "alice", "guests");
+    assert_ok(tw_stun_cred_preset(&cred, "realm", nonce));
+    assert_int_equal(allocate(), 0); /* without a 401 before it */
+    assert_int_equal(tw_relay_stats(relay)->challenges_sent, 0);
+
+    client.port++; /* another's, one changed, and one that is too old */
+    use_timed(unix_now + 600, "bob", "guests");
+    assert_ok(tw_stun_cred_preset(&cred, "realm", nonce));
+    assert_int_equal(allocate(), 438);
+    use_timed(unix_now + 600, "alice", "guests");
+    char changed[sizeof(nonce)];
+    memcpy(changed, nonce, sizeof(nonce));
+    changed[20] = changed[20] == 'A' ? 'B' : 'A';
+    assert_ok(tw_stun_cred_preset(&cred, "realm", changed));
+    assert_int_equal(allocate(), 438);
+    now += TW_RELAY_TIMED_NONCE_LIFETIME * TW_SEC;
+    use_timed(unix_now + 600, "alice", "guests");
+    assert_ok(tw_stun_cred_preset(&cred, "realm", nonce));
+    assert_int_equal(allocate(), 438);
+    /* Names that an operator gives out by another secret have no such nonce. */
+    unix_now += TW_RELAY_TIMED_NONCE_LIFETIME;
+    snprintf(name, sizeof(name), "%lld:carol", (long long)unix_now + 600);
+    tw_relay_timed_nonce("operator", name, unix_now, nonce);
+    use_timed(unix_now + 600, "carol", "operator");
+    assert_ok(tw_stun_cred_preset(&cred, "realm", nonce));
+    assert_int_equal(allocate(), 438);
+}
+
 static void a_user_has_a_quota_of_his_own(void **state)
 {
     (void)state;
@@ -596,6 +636,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(secrets_rotate_and_names_expire),
+        T(a_guest_brings_a_nonce),
         T(a_user_has_a_quota_of_his_own),
         T(banned_addresses_get_silence),
         T(an_allocation_follows_its_client),
