@@ -9,6 +9,7 @@
 
 #include "rt/file.h"
 #include "rt/os.h"
+#include "rt/resolve.h"
 #include "status.h"
 
 /* --- what is printed -------------------------------------------------------------------------------- */
@@ -120,6 +121,9 @@ static void say_event(struct peer *p, const struct tw_endpoint_event *ev)
         peer_json(p, "knock", ",\"key\":%s", text_of_key(&ev->key));
         peer_say(p, "thalweg: %s dialled and was not let in (--allow lets it in)", text_of_key(&ev->key));
         break;
+    case TW_EP_TICKET:
+        hand_tell(p, ev);
+        break;
     case TW_EP_INCOMING:
         peer_json(p, "incoming", ",\"conn\":%u,\"key\":%s", ev->conn, text_of_key(&ev->key));
         break;
@@ -219,6 +223,31 @@ int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg)
     return status ? status : take_servers(o, cfg);
 }
 
+/* Those that are used whatever a rendezvous recommends. */
+static int find_ice_servers(const struct peer_options *o, struct tw_ice_config *ice)
+{
+    static struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
+    for (unsigned i = 0; i < o->ice_servers.n; i++) {
+        struct tw_addr addrs[TW_RT_RESOLVED_MAX];
+        struct tw_uri uri;
+        unsigned n;
+        bool turn = !strncmp(o->ice_servers.at[i], "turn", 4);
+        if (turn && (!o->ice_user || !o->ice_password)) {
+            fprintf(stderr, "thalweg: %s wants --ice-user and --ice-password\n", o->ice_servers.at[i]);
+            return EXIT_USAGE;
+        }
+        int status = cmd_find_server(o->ice_servers.at[i], turn, NULL, &uri, addrs, &n);
+        if (status)
+            return status;
+        for (unsigned k = 0; k < n && ice->server_n < TW_ICE_SERVERS_MAX; k++)
+            servers[ice->server_n++] = (struct tw_ice_server){ .addr = addrs[k], .turn = turn, .transport = uri.transport,
+                                                               .username = turn ? o->ice_user : NULL,
+                                                               .password = turn ? o->ice_password : NULL };
+    }
+    ice->servers = servers;
+    return EXIT_OK;
+}
+
 static int read_rungs(const char *list, unsigned *ret_rungs)
 {
     *ret_rungs = 0;
@@ -245,6 +274,7 @@ static void close_all(struct peer *p)
 {
     pipes_end(p);
     flows_end(p);
+    hand_close(p);
     status_close(p->state);
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
@@ -281,6 +311,9 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     p->ladder = !o.json && isatty(2);
     struct tw_rt_endpoint_config rt = { .on_event = on_event, .on_note = on_note, .user = p };
     int status = peer_read_servers(&o, cfg);
+    if (o.by_hand) /* whatever the configuration file says */
+        cfg->server_n = 0;
+    status = status ? status : find_ice_servers(&o, &cfg->ice);
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);
@@ -294,7 +327,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     }
     cfg->seed = seed;
     cfg->ice.no_mapping = o.no_mapping;
-    cfg->lan = !o.no_lan && !o.relay_only;
+    cfg->lan = !o.no_lan && !o.relay_only && !o.by_hand;
     cfg->ice.policy = o.relay_only ? TW_ICE_RELAY_ONLY : TW_ICE_ALL;
     cfg->keylog = p->keylog ? on_keylog : NULL;
     cfg->keylog_ctx = p->keylog;
@@ -319,8 +352,13 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     return EXIT_OK;
 }
 
-int peer_can_be_found(const struct peer *p, const struct tw_endpoint_config *cfg)
+int peer_can_be_found(struct peer *p, const struct tw_endpoint_config *cfg)
 {
+    if (p->o->by_hand) {
+        peer_say(p, "Paste the line that \"thalweg ... --by-hand\" shows on the other side:");
+        hand_open(p, p->events == stderr);
+        return EXIT_OK;
+    }
     if (cfg->server_n)
         return EXIT_OK;
     if (cfg->lan) {
@@ -342,7 +380,10 @@ int peer_dial(struct peer *p, const char *text, struct tw_bytes early, uint32_t 
         return EXIT_USAGE;
     }
     p->begun = tw_rt_now();
-    int err = tw_endpoint_dial(p->rt.endpoint, tw_rt_now(), &a, early, ret_conn);
+    int err = p->o->by_hand ? tw_endpoint_dial_by_hand(p->rt.endpoint, tw_rt_now(), &a, ret_conn)
+                            : tw_endpoint_dial(p->rt.endpoint, tw_rt_now(), &a, early, ret_conn);
+    if (!err && p->o->by_hand)
+        hand_open(p, true);
     if (err == TW_ENOTFOUND)
         fprintf(stderr, "thalweg: which server is that key at? The address says none (KEY@SERVER), and neither does "
                         "--server, nor the configuration file\n");

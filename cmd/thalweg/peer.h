@@ -14,7 +14,9 @@ enum {
 };
 
 struct peer_options {
-    struct cmd_list servers;
+    struct cmd_list servers, ice_servers;
+    const char *ice_user, *ice_password;
+    bool by_hand;
     const char *token, *key, *rungs, *keylog, *ca;
     bool relay_only, json, verbose, no_mapping, no_lan;
 };
@@ -27,6 +29,10 @@ struct peer_options {
     { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
     { "--ca", "FILE", &(o)->ca, 0, 0, "trust these for the rendezvous's certificate, in PEM" },            \
     { "--no-port-mapping", NULL, &(o)->no_mapping, 0, 0, "ask no gateway to let the other side in" },      \
+    { "--by-hand", NULL, &(o)->by_hand, 0, 0, "no rendezvous: carry two tickets between the two of you" },   \
+    { "--ice-server", "URI", &(o)->ice_servers, 1, 0, "also use this stun: or turn: server; repeat" },     \
+    { "--ice-user", "NAME", &(o)->ice_user, 0, 0, "user name on such TURN servers" },                      \
+    { "--ice-password", "TEXT", &(o)->ice_password, 0, 0, "password on such TURN servers" },               \
     { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
@@ -51,6 +57,7 @@ struct peer {
     struct pipe *pipes;
     struct flow *flows;
     unsigned flow_n;
+    struct hand *hand;       /* NULL: no tickets are awaited */
     struct status *state;    /* NULL: nobody can look */
     unsigned online;         /* bits: at which of our servers we can be dialled */
     bool ending;
@@ -69,9 +76,14 @@ int peer_open(struct peer *p, const struct peer_options *o, struct tw_endpoint_c
 int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg);
 /* Whether others can find this machine: at a server, or at least in this network; complains if not, and says if it is
  * the network only. Returns an exit status. */
-int peer_can_be_found(const struct peer *p, const struct tw_endpoint_config *cfg);
+int peer_can_be_found(struct peer *p, const struct tw_endpoint_config *cfg);
 /* Dials; complains. */
 int peer_dial(struct peer *p, const char *address, struct tw_bytes early, uint32_t *ret_conn);
+/* hand.c: reads tickets from standard input, a line each: offers, to be answered, or (one) the answer to ours. */
+void hand_open(struct peer *p, bool one);
+void hand_close(struct peer *p);
+/* Shows the ticket of a TICKET event. */
+void hand_tell(struct peer *p, const struct tw_endpoint_event *ev);
 /* Runs until peer_end(); closes everything. Returns the exit status. */
 int peer_run(struct peer *p);
 void peer_end(struct peer *p, int status);

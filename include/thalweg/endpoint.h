@@ -21,6 +21,7 @@ TW_C_BEGIN
 #define TW_ENDPOINT_EARLY_MAX 4096   /* bytes of early data */
 #define TW_ENDPOINT_DATAGRAM_MAX 1100
 #define TW_ENDPOINT_INVITES_MAX 30
+#define TW_ENDPOINT_TICKET_LIFE (600 * TW_SEC) /* so long a ticket can be answered */
 #define TW_ENDPOINT_CODE_BYE 0       /* closed in peace */
 #define TW_ENDPOINT_CODE_LOST 1      /* no way to the peer any more */
 #define TW_ENDPOINT_CODE_REFUSED 2   /* a key was not what it should be, or not let in */
@@ -80,6 +81,8 @@ enum tw_endpoint_event_type {
     TW_EP_INVITED,      /* key, data: the invite that let it in; INCOMING follows */
     TW_EP_INCOMING,     /* conn, key: somebody who is allowed */
     TW_EP_EARLY,        /* conn, data: what came with the offer; at most once, may be lost */
+    TW_EP_TICKET,       /* conn, data: text for a person to carry to the other side, whose answer it is, or whose
+                           tw_endpoint_ticket() answers it */
     TW_EP_READY,        /* conn: the peer has proved its key; streams can be opened */
     TW_EP_CONNECTED,    /* conn: both have */
     TW_EP_STREAM,       /* conn, stream: the peer opened one */
@@ -180,6 +183,16 @@ TW_API TW_NODISCARD int tw_endpoint_invites(struct tw_endpoint *e, tw_time now,
  * TW_EFULL: too many connections; TW_EMALFORMED: no key; TW_ENOMEM. */
 TW_API TW_NODISCARD int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address *peer,
                                          struct tw_bytes early, uint32_t *ret_conn);
+/* Dials a key without any server: TICKET follows within seconds, and is good for TW_ENDPOINT_TICKET_LIFE. TW_EINVAL,
+ * TW_EFULL, TW_EMALFORMED, TW_ESTATE. */
+TW_API TW_NODISCARD int tw_endpoint_dial_by_hand(struct tw_endpoint *e, tw_time now, const struct tw_address *peer,
+                                                 uint32_t *ret_conn);
+/* A ticket that a person brought: an offer, as an endpoint that listens takes it (INCOMING, and TICKET, the answer), or the
+ * answer to ours. *ret_why, if not 0: a static string. TW_EMALFORMED; TW_EAUTH: not for us, or changed; TW_EDENIED: from
+ * somebody who is not allowed; TW_ETIMEOUT: expired; TW_ESTATE: came before, or we do not listen; TW_ENOTFOUND: an answer to
+ * nothing we wait for; TW_EFULL, TW_ENOMEM. */
+TW_API TW_NODISCARD int tw_endpoint_ticket(struct tw_endpoint *e, tw_time now, const char *text,
+                                           uint32_t *ret_conn, const char **ret_why);
 /* Says goodbye to a peer. CLOSED follows. reason: for the peer, printable ASCII. */
 TW_API void tw_endpoint_hangup(struct tw_endpoint *e, tw_time now, uint32_t conn, uint64_t code,
                                const char *reason);

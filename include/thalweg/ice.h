@@ -198,6 +198,9 @@ TW_API void tw_ice_mapped(struct tw_ice *a, tw_time now, uint32_t sock,
 /* Which side this agent is on, if that was not known at tw_ice_new(): before the first
  * tw_ice_set_remote(). */
 TW_API void tw_ice_set_controlling(struct tw_ice *a, tw_time now, bool controlling);
+/* The peer begins when a person has carried our description to it: until then it is tried again every few seconds, so
+ * that our NAT lets it in. */
+TW_API void tw_ice_await(struct tw_ice *a, tw_time now, tw_time until);
 /* Its own credentials for a stream: views until a restart. TW_EINVAL: no such stream. */
 TW_API TW_NODISCARD int tw_ice_credentials(const struct tw_ice *a, unsigned stream,
                                            const char **ret_ufrag, const char **ret_pwd);

@@ -147,6 +147,7 @@ void ep_conn_free(struct conn *c)
     free(c->early);
     free(c->early_in);
     free(c->flight);
+    free(c->ticket);
     sodium_memzero(c, sizeof(*c));
     free(c);
 }
@@ -200,8 +201,7 @@ static void fill_candidates(const struct conn *c, struct call *k, struct tw_word
     k->end_told = k->end_told || w->end;
 }
 
-/* In the first word of a call: credentials, and all candidates so far. */
-static void introduce(const struct conn *c, struct call *k, struct tw_word *w)
+void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w)
 {
     const char *ufrag, *pwd;
     if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
@@ -230,7 +230,7 @@ static void tell_candidates(struct conn *c)
     say(c, &w);
 }
 
-static void hear(struct conn *c, const struct tw_word *w)
+void ep_hear(struct conn *c, const struct tw_word *w)
 {
     struct tw_endpoint *e = c->e;
     if (w->ufrag[0] && w->pwd[0]) {
@@ -244,7 +244,7 @@ static void hear(struct conn *c, const struct tw_word *w)
         tw_ice_remote_end(c->ice, e->now, 0);
 }
 
-static void begin_boxes(struct conn *c)
+void ep_begin_boxes(struct conn *c)
 {
     tw_box_init(&c->to, c->secret, c->caller ? "thalweg from caller" : "thalweg from callee");
     tw_box_init(&c->from, c->secret, c->caller ? "thalweg from callee" : "thalweg from caller");
@@ -301,7 +301,7 @@ static int make_call(struct conn *c, struct call *k)
     w.invite = tw_bytes(invite, invite ? TW_INVITE_SIZE : 0);
     memcpy(w.secret, c->secret, sizeof(w.secret));
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
-    introduce(c, k, &w);
+    ep_introduce(c, k, &w);
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
     err = err ? err : tw_rdv_call(k->link->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), &k->id);
     k->link->used_at = e->now;
@@ -318,7 +318,7 @@ static void send_offer(struct conn *c)
     }
     c->state = CONN_CALLING;
     c->give_up_at = c->e->now + ANSWER_WITHIN;
-    begin_boxes(c);
+    ep_begin_boxes(c);
 }
 
 /* --- by two ways at once ------------------------------------------------------------------------------ */
@@ -512,7 +512,7 @@ void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const 
 {
     struct conn *c = ep_conn_find(e, conn);
     e->now = now;
-    struct link *l = c && c->caller && !c->alt.link && c->state <= CONN_CALLING ? lan_link(e, at) : NULL;
+    struct link *l = c && c->caller && !c->alt.link && !c->by_hand && c->state <= CONN_CALLING ? lan_link(e, at) : NULL;
     if (!l || l == c->call.link)
         return;
     c->alt.link = l;
@@ -598,7 +598,7 @@ static struct conn *our_call_to(const struct tw_endpoint *e, const struct tw_key
 {
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
-        if (c && c->id && c->caller && (c->state == CONN_LINKING || c->state == CONN_CALLING) &&
+        if (c && c->id && c->caller && !c->by_hand && (c->state == CONN_LINKING || c->state == CONN_CALLING) &&
             tw_key_eq(&c->peer.key, key))
             return c;
     }
@@ -652,8 +652,7 @@ static void deliver_early(struct conn *c, struct tw_bytes early)
     ev->data = tw_bytes(c->early_in, early.n);
 }
 
-/* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
-static bool redeem(struct tw_endpoint *e, const struct tw_word *offer)
+bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer)
 {
     if (ep_is_allowed(e, &offer->caller))
         return true;
@@ -688,16 +687,16 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
     c->call = (struct call){ .link = l, .gen = l->gen, .id = call, .on = true };
     c->give_up_at = e->now + ANSWER_WITHIN;
     memcpy(c->secret, offer->secret, sizeof(c->secret));
-    begin_boxes(c);
+    ep_begin_boxes(c);
     if (ep_secure_start(c, true)) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
         return;
     }
     struct tw_word w = { .kind = TW_WORD_ANSWER, .has_prekey = true };
     memcpy(w.prekey, e->prekey_wire, sizeof(w.prekey));
-    introduce(c, &c->call, &w);
+    ep_introduce(c, &c->call, &w);
     say(c, &w);
-    hear(c, offer);
+    ep_hear(c, offer);
     deliver_early(c, offer->early);
     ep_conn_stir(c);
     ep_conn_spare(e, false);
@@ -727,6 +726,10 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
         return;
     }
+    if (offer.expires_ms) { /* from a ticket that was for somebody's eyes */
+        tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+        return;
+    }
     if (!(ep_is_allowed(e, &offer.caller) || ep_invite(e, offer.invite)) || tw_key_eq(&offer.caller, &e->self.key)) {
         ep_push(e, TW_EP_KNOCK)->key = offer.caller;
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
@@ -735,7 +738,7 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
     } else if (is_answered(e, &offer)) { /* it came by another way, too */
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
-    } else if (ep_seen_before(e, &offer.caller, offer.secret) || !redeem(e, &offer)) {
+    } else if (ep_seen_before(e, &offer, 2 * FRESH_MS * TW_MSEC) || !ep_redeem(e, &offer)) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
     } else {
         struct conn *ours = our_call_to(e, &offer.caller);
@@ -780,7 +783,7 @@ static void on_prekey(struct conn *c, struct tw_bytes body)
     call_again(c);
 }
 
-static void on_word(struct conn *c, const struct tw_word *w)
+void ep_conn_on_word(struct conn *c, const struct tw_word *w)
 {
     bool calling = c->state == CONN_CALLING && c->caller;
     if (calling && w->kind == TW_WORD_RETRY) {
@@ -790,9 +793,9 @@ static void on_word(struct conn *c, const struct tw_word *w)
         forget_flight(c);
         if (w->has_prekey)
             ep_learn_prekey(c->e, &c->peer.key, w->prekey);
-        hear(c, w);
+        ep_hear(c, w);
     } else if (c->state == CONN_TALKING && w->kind == TW_WORD_MORE) {
-        hear(c, w);
+        ep_hear(c, w);
     }
 }
 
@@ -809,7 +812,7 @@ void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, str
             take_alt(c);
         else if (c->alt.on)
             drop_alt(c);
-        on_word(c, &w);
+        ep_conn_on_word(c, &w);
     }
     ep_conn_stir(c);
 }
@@ -906,6 +909,7 @@ static void on_ice(struct conn *c, const struct tw_ice_event *ev)
     case TW_ICE_CONNECTED:
     case TW_ICE_PATH:
         c->ice_up = true;
+        ep_ticket_way(c);
         ep_conn_choose(c);
         break;
     case TW_ICE_DISCONNECTED:
@@ -929,6 +933,8 @@ void ep_conn_stir(struct conn *c)
     struct tw_ice_event ev;
     while (tw_ice_poll_event(c->ice, &ev))
         on_ice(c, &ev);
+    if (c->state == CONN_TICKET && c->gathered)
+        ep_ticket_tell(c);
     tell_candidates(c);
     ep_conn_arm(c);
     ep_mark(c);
@@ -948,7 +954,13 @@ void ep_conn_arm(struct conn *c)
 static void give_up(struct conn *c)
 {
     c->give_up_at = TW_NEVER;
-    if (c->state == CONN_LINKING && !c->call.link)
+    if (c->state == CONN_TICKET)
+        ep_ticket_tell(c);
+    else if (c->by_hand && !c->connected)
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST,
+                     c->state == CONN_CALLING ? "the ticket has expired, and there was no answer to it"
+                                              : "no way to the other side was found", false);
+    else if (c->state == CONN_LINKING && !c->call.link)
         ep_conn_over(c, TW_ENDPOINT_CODE_ABSENT,
                      "nobody in this network has that key, and no server is known at which it may be", false);
     else if (c->state == CONN_LINKING)

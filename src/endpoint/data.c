@@ -103,6 +103,7 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
     struct tw_endpoint *e = c->e;
     struct tw_datagram d = { .iov = &data, .iov_n = 1, .tos = tos };
     size_t n;
+    ep_ticket_way(c);
     if (!c->secure)
         return;
     if (tw_mtu_recv(&c->mtu, e->now, data, e->word, &n)) {

@@ -107,23 +107,23 @@ struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secr
     return NULL;
 }
 
-bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const uint8_t secret[32])
+bool ep_seen_before(struct tw_endpoint *e, const struct tw_word *offer, tw_time fresh)
 {
-    struct seen s = { .at = e->now };
-    const struct tw_bytes parts[] = { tw_bytes(caller->b, TW_KEY_SIZE), tw_bytes(secret, 32) };
+    struct seen s = { .until = e->now + fresh };
+    const struct tw_bytes parts[] = { tw_bytes(offer->caller.b, TW_KEY_SIZE), tw_bytes(offer->secret, 32) };
     unsigned of_caller = 0;
     tw_digest("thalweg seen", parts, 2, s.id, sizeof(s.id));
-    memcpy(s.caller, caller->b, sizeof(s.caller));
+    memcpy(s.caller, offer->caller.b, sizeof(s.caller));
     for (size_t i = 0; i < SEEN_MAX; i++) {
         const struct seen *old = &e->seen[i];
-        if (!old->at || e->now - old->at >= 2 * FRESH_MS * TW_MSEC)
+        if (e->now >= old->until)
             continue;
         if (memcmp(old->id, s.id, sizeof(s.id)) == 0)
             return true;
         of_caller += memcmp(old->caller, s.caller, sizeof(s.caller)) == 0;
     }
     struct seen *oldest = &e->seen[e->seen_at];
-    if (of_caller >= SEEN_OF_ONE || (oldest->at && e->now - oldest->at < 2 * FRESH_MS * TW_MSEC))
+    if (of_caller >= SEEN_OF_ONE || e->now < oldest->until)
         return true; /* more than can be remembered for as long as needed is not let in */
     *oldest = s;
     e->seen_at = (e->seen_at + 1) % SEEN_MAX;

@@ -65,11 +65,14 @@ struct conn {
     uint16_t slot;
     enum conn_state {
         CONN_SPARE,
+        CONN_TICKET,             /* gathers what is to stand on its ticket */
         CONN_LINKING,            /* waits for a server to be reached */
         CONN_CALLING,            /* the offer is out */
         CONN_TALKING,            /* answered, or ours was the answer */
         CONN_ENDING,
     } state;
+    bool by_hand;                /* tickets, no server */
+    char *ticket;                /* ours, as long as it may be told */
     bool caller, gathered, ice_up, ready, connected, told_closed;
     struct tw_ice *ice;
     size_t server_n;             /* that the agent knows */
@@ -104,7 +107,7 @@ struct conn {
 
 struct seen {
     uint8_t id[16], caller[8];
-    tw_time at;
+    tw_time until;
 };
 
 struct known {
@@ -170,8 +173,8 @@ struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secr
 void ep_prekeys(struct tw_endpoint *e);
 const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key);
 void ep_learn_prekey(struct tw_endpoint *e, const struct tw_key *key, const uint8_t wire[TW_PREKEY_WIRE]);
-/* Whether this offer has come before; from now on it has. */
-bool ep_seen_before(struct tw_endpoint *e, const struct tw_key *caller, const uint8_t secret[32]);
+/* Whether this offer has come before; from now on it has. fresh: so long it could be repeated. */
+bool ep_seen_before(struct tw_endpoint *e, const struct tw_word *offer, tw_time fresh);
 
 /* --- link.c --- */
 struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server);
@@ -208,6 +211,20 @@ void ep_conn_tick(struct conn *c);
 /* It is over; CLOSED will be told. why: lives as long as the connection, or is static. */
 void ep_conn_over(struct conn *c, uint64_t code, const char *why, bool by_peer);
 void ep_conn_free(struct conn *c);
+/* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
+bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer);
+/* In the first word of a call: credentials, and all candidates so far. */
+void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w);
+/* What the peer says of itself. */
+void ep_hear(struct conn *c, const struct tw_word *w);
+void ep_begin_boxes(struct conn *c);
+void ep_conn_on_word(struct conn *c, const struct tw_word *w);
+
+/* --- ticket.c --- */
+/* All is gathered, or enough of it: what is to be carried to the other side. */
+void ep_ticket_tell(struct conn *c);
+/* There is, or soon will be, a way to the other side. */
+void ep_ticket_way(struct conn *c);
 
 /* --- data.c --- */
 int ep_secure_start(struct conn *c, bool server);

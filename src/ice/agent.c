@@ -289,6 +289,14 @@ void tw_ice_set_controlling(struct tw_ice *a, tw_time now, bool controlling)
     a->controlling = controlling;
 }
 
+void tw_ice_await(struct tw_ice *a, tw_time now, tw_time until)
+{
+    a->now = now;
+    ice_tape(a->tape, now, "await %lld", (long long)((until - now) / TW_MSEC));
+    a->await_until = until;
+    a->await_at = now + AWAIT_EVERY;
+}
+
 int tw_ice_set_remote(struct tw_ice *a, tw_time now, unsigned stream, const struct tw_ice_remote *r)
 {
     if (stream >= a->cfg.streams)

@@ -242,6 +242,21 @@ uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *se
     return a->query_n++;
 }
 
+/* The NAT's mapping towards a TURN server must live, too. */
+void ice_gather_keep(struct tw_ice *a, uint16_t base, const struct tw_addr *server, uint8_t index)
+{
+    for (uint16_t i = 0; i < a->query_n; i++)
+        if (a->queries[i].base == base && tw_addr_eq(&a->queries[i].server, server))
+            return;
+    uint16_t q = ice_query_add(a, base, server, index, false);
+    if (q == NONE)
+        return;
+    tw_stun_txn_stop(&a->queries[q].txn); /* it has just answered an Allocate */
+    a->queries[q].done = true;
+    if (a->bases[base].keep_at == TW_NEVER)
+        a->bases[base].keep_at = a->now + WARM;
+}
+
 static bool is_known_server(const struct tw_ice *a, uint16_t base, const struct tw_addr *addr)
 {
     for (uint16_t i = 0; i < a->query_n; i++)

@@ -32,6 +32,7 @@ enum {
 
 /* RFC 8863 §3: how long connectivity is awaited patiently. */
 static const tw_time PATIENCE = 39500 * TW_MSEC;
+static const tw_time AWAIT_EVERY = 10 * TW_SEC; /* sooner than NATs forget a packet that was not answered */
 static const tw_time SILENCE = TW_SEC; /* of a path on which we send, before it is looked at */
 static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
@@ -279,6 +280,7 @@ struct tw_ice {
     uint32_t tag;             /* our number at the mux */
     char *allow, *deny;
     tw_time now, began, closing_until, gather_until;
+    tw_time await_until, await_at; /* a peer that may begin any time is tried again, next at; 0: it is not */
     uint64_t tiebreaker;
     uint32_t seed;            /* of foundations */
     bool controlling, gathering, gathered_said, connected, failed, closing, closed_said;
@@ -394,6 +396,7 @@ tw_time ice_gather_deadline(const struct tw_ice *a);
 bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_msg *m,
                          const struct tw_addr *src);
 bool ice_gather_tx(struct tw_ice *a);
+void ice_gather_keep(struct tw_ice *a, uint16_t base, const struct tw_addr *server, uint8_t index);
 uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *server,
                        uint8_t index, bool probe);
 

@@ -158,6 +158,7 @@ static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_eve
     if (udp) {
         ice_nat_sample(a, link, &server, &ev->mapped, a->now);
         ice_local_add(a, link, TW_ICE_SRFLX, &ev->mapped, &server);
+        ice_gather_keep(a, link, &server, (uint8_t)a->relays[relay].server);
     }
     for (unsigned i = 0; i < ev->relayed_n; i++) {
         uint16_t b = ice_base_add(a, BASE_RELAY, a->bases[link].comp, &ev->relayed[i]);

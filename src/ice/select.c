@@ -222,6 +222,16 @@ void ice_select_valid(struct tw_ice *a, uint16_t i)
     choose(a, a->pairs[i].comp);
 }
 
+static void retry_all(struct tw_ice *a, uint16_t comp)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].comp == comp && a->pairs[i].state == PAIR_FAILED && !a->pairs[i].old)
+            ice_pair_retry(a, &a->pairs[i]);
+    for (uint16_t r = 0; r < a->remote_n; r++)
+        if (a->remotes[r].comp == comp)
+            ice_pair_remote(a, r);
+}
+
 /* The path is gone. Everything is tried again that may work now. */
 void ice_select_lost(struct tw_ice *a, uint16_t comp)
 {
@@ -242,12 +252,7 @@ void ice_select_lost(struct tw_ice *a, uint16_t comp)
         for (uint16_t r = 0; r < a->remote_n; r++)
             if (a->remotes[r].proved && tw_addr_eq_ip(&a->remotes[r].addr, &a->targets[i].ip))
                 a->targets[i].silent = 0;
-    for (uint16_t i = 0; i < a->pair_n; i++)
-        if (a->pairs[i].comp == comp && a->pairs[i].state == PAIR_FAILED && !a->pairs[i].old)
-            ice_pair_retry(a, &a->pairs[i]);
-    for (uint16_t r = 0; r < a->remote_n; r++)
-        if (a->remotes[r].comp == comp)
-            ice_pair_remote(a, r);
+    retry_all(a, comp);
 }
 
 /* --- what data tells --------------------------------------------------------------------------------- */
@@ -322,6 +327,32 @@ static void retry_direct(struct tw_ice *a, uint16_t comp)
     ice_check_tick(a);
 }
 
+/* One packet to each of its addresses, which opens our NAT for it. */
+static void await(struct tw_ice *a)
+{
+    bool waits = false;
+    if (!a->await_until || a->now < a->await_at)
+        return;
+    for (uint16_t c = 0; c < a->comp_n && a->now < a->await_until; c++)
+        if (a->comps[c].path == NONE && ice_stream_of(a, c)->begun) {
+            waits = true;
+            retry_all(a, c);
+        }
+    a->await_at = a->now + AWAIT_EVERY;
+    if (a->now >= a->await_until)
+        a->await_until = 0;
+    for (uint16_t r = 0; waits && r < a->remote_n; r++) {
+        struct remote *to = &a->remotes[r];
+        if (to->unanswered)
+            to->unanswered--;
+        for (uint16_t i = 0; i < a->target_n; i++)
+            if (a->targets[i].silent && tw_addr_eq_ip(&to->addr, &a->targets[i].ip))
+                a->targets[i].silent--;
+    }
+    if (waits)
+        ice_check_tick(a);
+}
+
 /* --- time -------------------------------------------------------------------------------------------- */
 
 /* RFC 7675 §5.1: without an answer for 30 s nothing more is sent there. */
@@ -382,6 +413,7 @@ void ice_select_tick(struct tw_ice *a)
             ice_pairs_trim(a, c);
         }
     }
+    await(a);
     if (a->began != TW_NEVER && a->now >= a->began + PATIENCE) {
         a->began = TW_NEVER;
         for (uint16_t c = 0; c < a->comp_n && !a->failed; c++)
@@ -395,6 +427,8 @@ void ice_select_tick(struct tw_ice *a)
 tw_time ice_select_deadline(const struct tw_ice *a)
 {
     tw_time at = a->began == TW_NEVER ? TW_NEVER : a->began + PATIENCE;
+    if (a->await_until)
+        at = tw_time_min(at, a->await_at);
     if (a->connected)
         at = TW_NEVER;
     for (uint16_t i = 0; i < a->pair_n; i++)

@@ -123,3 +123,41 @@ void tw_rdv_signed(const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV
     memcpy(out, "thalweg register", 17);
     memcpy(out + 17, challenge, TW_RDV_CHALLENGE);
 }
+
+/* --- in one network ---------------------------------------------------------------------------------- */
+
+static const char question[] = "thalweg lan ?1", answer[] = "thalweg lan !1";
+
+size_t tw_lan_question(const struct tw_key *names, size_t n, uint8_t out[TW_LAN_MAX])
+{
+    n = n < TW_LAN_NAMES ? n : TW_LAN_NAMES;
+    memcpy(out, question, TW_LAN_HEAD);
+    memcpy(out + TW_LAN_HEAD, names, n * TW_KEY_SIZE);
+    return TW_LAN_HEAD + n * TW_KEY_SIZE;
+}
+
+size_t tw_lan_answer(const struct tw_key *name, uint16_t port, uint8_t out[TW_LAN_MAX])
+{
+    memcpy(out, answer, TW_LAN_HEAD);
+    memcpy(out + TW_LAN_HEAD, name->b, TW_KEY_SIZE);
+    tw_put_u16(out + TW_LAN_HEAD + TW_KEY_SIZE, port);
+    return TW_LAN_HEAD + TW_KEY_SIZE + 2;
+}
+
+size_t tw_lan_read_question(struct tw_bytes in, struct tw_key ret_names[TW_LAN_NAMES])
+{
+    if (in.n <= TW_LAN_HEAD || in.n > TW_LAN_MAX || (in.n - TW_LAN_HEAD) % TW_KEY_SIZE ||
+        memcmp(in.p, question, TW_LAN_HEAD) != 0)
+        return 0;
+    memcpy(ret_names, in.p + TW_LAN_HEAD, in.n - TW_LAN_HEAD);
+    return (in.n - TW_LAN_HEAD) / TW_KEY_SIZE;
+}
+
+bool tw_lan_read_answer(struct tw_bytes in, struct tw_key *ret_name, uint16_t *ret_port)
+{
+    if (in.n != TW_LAN_HEAD + TW_KEY_SIZE + 2 || memcmp(in.p, answer, TW_LAN_HEAD) != 0)
+        return false;
+    memcpy(ret_name->b, in.p + TW_LAN_HEAD, TW_KEY_SIZE);
+    *ret_port = tw_get_u16(in.p + TW_LAN_HEAD + TW_KEY_SIZE);
+    return true;
+}

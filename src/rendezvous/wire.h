@@ -69,6 +69,14 @@ TW_NODISCARD int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr 
 /* TW_EMALFORMED, TW_EUNSUPPORTED: another version. */
 TW_NODISCARD int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret_hello);
 
+/* In one network, by multicast: docs/protocol.md §3.1. Names are of TW_KEY_SIZE bytes, one after the other. */
+enum { TW_LAN_NAMES = 4, TW_LAN_HEAD = 14, TW_LAN_MAX = TW_LAN_HEAD + TW_LAN_NAMES * TW_KEY_SIZE };
+size_t tw_lan_question(const struct tw_key *names, size_t n, uint8_t out[TW_LAN_MAX]);
+size_t tw_lan_answer(const struct tw_key *name, uint16_t port, uint8_t out[TW_LAN_MAX]);
+/* Returns how many names are asked for, copied; 0: it is no question. */
+size_t tw_lan_read_question(struct tw_bytes in, struct tw_key ret_names[TW_LAN_NAMES]);
+bool tw_lan_read_answer(struct tw_bytes in, struct tw_key *ret_name, uint16_t *ret_port);
+
 /* What an owner signs to get a mailbox: "thalweg register", a NUL, and the challenge. */
 #define TW_RDV_SIGNED (17 + TW_RDV_CHALLENGE)
 void tw_rdv_signed(const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV_SIGNED]);

@@ -8,9 +8,7 @@
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 
-#define QUESTION "thalweg lan ?1"
-#define ANSWER "thalweg lan !1"
-enum { HEAD = 14, TIMES = 4, EVERY_MS = 60, NAMES_FOR_S = 60, ASKED_MAX = 600 };
+enum { TIMES = 4, EVERY_MS = 60, NAMES_FOR_S = 60, ASKED_MAX = 600 };
 
 static struct sockaddr_in group_address(void)
 {
@@ -23,15 +21,14 @@ static struct sockaddr_in group_address(void)
 
 static void ask(struct tw_rt_lan *l, const struct seek *s)
 {
-    uint8_t out[HEAD + TW_RT_LAN_NAMES * TW_KEY_SIZE];
+    uint8_t out[TW_LAN_MAX];
+    size_t n = tw_lan_question(s->names, s->n, out);
     struct sockaddr_in to = group_address();
-    memcpy(out, QUESTION, HEAD);
-    memcpy(out + HEAD, s->names, s->n * TW_KEY_SIZE);
     for (unsigned i = 0; i < l->interface_n; i++) {
         struct in_addr from;
         memcpy(&from, l->interfaces[i].ip, 4);
         if (!setsockopt(l->own, IPPROTO_IP, IP_MULTICAST_IF, &from, sizeof(from)))
-            (void)!sendto(l->own, out, HEAD + s->n * TW_KEY_SIZE, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to));
+            (void)!sendto(l->own, out, n, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to));
     }
 }
 
@@ -70,13 +67,13 @@ void tw_rt_lan_seek(struct tw_rt_lan *l, uint32_t conn, struct tw_bytes names)
 static void on_answer(struct tw_rt_lan *l, struct tw_bytes in, const struct tw_addr *from)
 {
     struct tw_addr at = *from;
-    if (in.n != HEAD + TW_KEY_SIZE + 2 || memcmp(in.p, ANSWER, HEAD) != 0)
+    struct tw_key name;
+    if (!tw_lan_read_answer(in, &name, &at.port))
         return;
-    at.port = tw_get_u16(in.p + HEAD + TW_KEY_SIZE);
     for (int i = 0; i < TW_RT_LAN_SEEKS; i++) {
         struct seek *s = &l->seeks[i];
         for (size_t k = 0; s->conn && k < s->n; k++)
-            if (memcmp(s->names[k].b, in.p + HEAD, TW_KEY_SIZE) == 0) {
+            if (tw_key_eq(&s->names[k], &name)) {
                 uint32_t conn = s->conn;
                 s->conn = 0;
                 tw_endpoint_found(l->endpoint, tw_rt_now(), conn, &at);
@@ -100,21 +97,21 @@ static void learn_names(struct tw_rt_lan *l)
 
 static void on_question(struct tw_rt_lan *l, struct tw_bytes in, const struct tw_addr *from)
 {
-    uint8_t out[HEAD + TW_KEY_SIZE + 2];
+    uint8_t out[TW_LAN_MAX];
+    struct tw_key names[TW_LAN_NAMES];
     struct sockaddr_storage ss;
-    if (in.n <= HEAD || (in.n - HEAD) % TW_KEY_SIZE || memcmp(in.p, QUESTION, HEAD) != 0)
+    size_t n = tw_lan_read_question(in, names);
+    if (n == 0)
         return;
     learn_names(l);
     if (l->asked++ > ASKED_MAX)
         return;
-    for (const uint8_t *name = in.p + HEAD; name < in.p + in.n; name += TW_KEY_SIZE)
+    for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < l->name_n; i++)
-            if (memcmp(l->names[i].b, name, TW_KEY_SIZE) == 0) {
-                memcpy(out, ANSWER, HEAD);
-                memcpy(out + HEAD, name, TW_KEY_SIZE);
-                tw_put_u16(out + HEAD + TW_KEY_SIZE, l->port);
-                socklen_t n = tw_rt_sockaddr(from, &ss);
-                (void)!sendto(l->own, out, sizeof(out), MSG_DONTWAIT, (struct sockaddr *)&ss, n);
+            if (tw_key_eq(&l->names[i], &names[k])) {
+                size_t out_n = tw_lan_answer(&names[k], l->port, out);
+                socklen_t ss_n = tw_rt_sockaddr(from, &ss);
+                (void)!sendto(l->own, out, out_n, MSG_DONTWAIT, (struct sockaddr *)&ss, ss_n);
                 return;
             }
 }

@@ -1,5 +1,5 @@
 /* Peers in the same network, without a server: who listens runs a rendezvous of its own, and answers who asks by multicast
- * for one of its names (docs/protocol.md §3.6). */
+ * for one of its names (docs/protocol.md §3.1). */
 #ifndef TW_RT_LAN_H
 #define TW_RT_LAN_H
 
@@ -7,7 +7,7 @@
 
 #include "rt/desk.h"
 
-enum { TW_RT_LAN_PORT = 21591, TW_RT_LAN_SEEKS = 16, TW_RT_LAN_NAMES = 4 };
+enum { TW_RT_LAN_PORT = 21591, TW_RT_LAN_SEEKS = 16 };
 
 struct tw_rt_lan {
     uv_loop_t *loop;
@@ -26,7 +26,7 @@ struct tw_rt_lan {
     struct seek {
         uint32_t conn;             /* 0: free */
         unsigned times;
-        struct tw_key names[TW_RT_LAN_NAMES];
+        struct tw_key names[TW_LAN_NAMES];
         size_t n;
     } seeks[TW_RT_LAN_SEEKS];
     struct tw_key names[2 * TW_ENDPOINT_INVITES_MAX + 2]; /* ours */

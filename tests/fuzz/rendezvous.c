@@ -2,7 +2,10 @@
  * to its user, offers and words, probes, packets of QUIC. The first byte says which. */
 #include "fuzz.h"
 
+#include <sodium.h>
 #include <stdlib.h>
+
+#include <thalweg/endpoint.h>
 
 #include "ident/ident.h"
 #include "path/mtu.h"
@@ -134,13 +137,50 @@ static void fuzz_packets(struct tw_bytes in)
     tw_secure_free(s);
 }
 
+/* What comes by multicast, and what a person brings: as text, and as an offer that somebody who may has sealed. */
+static void fuzz_tickets(struct tw_bytes in)
+{
+    enum { BASE64 = sodium_base64_VARIANT_URLSAFE_NO_PADDING, HEAD = 2 };
+    static char text[2 * TW_OFFER_SEALED_MAX] = "thalweg-offer-";
+    static uint8_t plain[TW_OFFER_MAX], raw[HEAD + TW_OFFER_SEALED_MAX] = { 1, 1 };
+    const uint8_t seed[TW_SEED_SIZE] = { 1 };
+    const struct tw_endpoint_config cfg = { .seed = seed, .listen = true, .allow_any = true, .max_conns = 4 };
+    const struct tw_bytes parts[] = { tw_bytes(self.key.b, TW_KEY_SIZE), tw_bytes(plain + TW_SIG_SIZE, in.n) };
+    struct tw_endpoint_event ev;
+    struct tw_endpoint *e;
+    struct tw_key names[TW_LAN_NAMES];
+    uint16_t port;
+    uint32_t conn;
+    const char *why;
+    (void)!tw_lan_read_question(in, names);
+    (void)!tw_lan_read_answer(in, names, &port);
+    if (in.n > TW_OFFER_MAX - TW_SIG_SIZE || tw_endpoint_new(&cfg, &env, TW_SEC, &e))
+        return;
+    tw_endpoint_clock(e, TW_SEC, 1000);
+    memcpy(plain, in.p, in.n);
+    plain[in.n] = 0;
+    (void)!tw_endpoint_ticket(e, TW_SEC, (const char *)plain, &conn, &why);
+    memcpy(plain + TW_SIG_SIZE, in.p, in.n);
+    if (in.n >= 4 + TW_KEY_SIZE) /* behind the kind and a part's head: the caller */
+        memcpy(plain + TW_SIG_SIZE + 4, other.key.b, TW_KEY_SIZE);
+    if (!tw_ident_sign(&other, TW_FOR_OFFER, parts, 2, plain) &&
+        !tw_seal(&self.key, NULL, &env.rng, tw_bytes(plain, in.n + TW_SIG_SIZE), raw + HEAD)) {
+        sodium_bin2base64(text + 14, sizeof(text) - 14, raw, HEAD + in.n + TW_SIG_SIZE + TW_SEAL_OVERHEAD, BASE64);
+        (void)!tw_endpoint_ticket(e, TW_SEC, text, &conn, &why);
+        tw_endpoint_tick(e, 10 * TW_SEC);
+        while (tw_endpoint_poll_event(e, &ev)) {
+        }
+    }
+    tw_endpoint_free(e);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     uint8_t seed[TW_SEED_SIZE] = { 1 }, seed2[TW_SEED_SIZE] = { 2 };
     if (n == 0 || tw_ident_init(&self, seed) || tw_ident_init(&other, seed2))
         return 0;
     struct tw_bytes in = tw_bytes(p + 1, n - 1);
-    switch (p[0] % 4) {
+    switch (p[0] % 5) {
     case 0:
         fuzz_text(in);
         break;
@@ -150,8 +190,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     case 2:
         fuzz_words(in);
         break;
-    default:
+    case 3:
         fuzz_packets(in);
+        break;
+    default:
+        fuzz_tickets(in);
     }
     return 0;
 }

@@ -234,6 +234,9 @@ static void on_event(struct endpoint_node *n, const struct tw_endpoint_event *ev
         c->early_n = ev->data.n;
         memcpy(c->early, ev->data.p, ev->data.n);
         break;
+    case TW_EP_TICKET:
+        snprintf(n->ticket, sizeof(n->ticket), "%.*s", (int)ev->data.n, (const char *)ev->data.p);
+        break;
     case TW_EP_READY:
         c->ready = true;
         c->ready_at = now;
@@ -355,7 +358,8 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
     uint8_t seed[TW_SEED_SIZE] = { how->key };
     struct tw_endpoint_config cfg = { .seed = seed, .listen = how->listen, .allow_any = how->allow_any, .unlisted = how->unlisted,
                                       .server_n = !how->no_server, .rungs = how->rungs,
-                                      .ice = { .tcp = how->tcp, .policy = how->policy } };
+                                      .ice = { .tcp = how->tcp, .policy = how->policy, .servers = &how->server,
+                                               .server_n = how->server.addr.family != TW_FAMILY_NONE } };
     memset(n, 0, sizeof(*n));
     n->sim = s;
     n->host = sim_host(s, ip, nat, link);

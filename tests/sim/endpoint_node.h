@@ -53,7 +53,7 @@ struct endpoint_node {
     struct tw_addr desk;       /* every server's name means this */
     struct node_conn conns[NODE_CONNS];
     unsigned conn_n, knocks, onlines, offlines, invited;
-    char offline_why[128];
+    char offline_why[128], ticket[16384]; /* ticket: the last one to be carried by hand */
     bool echo, stop, all_closed;
 };
 
@@ -63,6 +63,7 @@ struct endpoint_node_config {
     unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */
+    struct tw_ice_server server; /* known without a rendezvous; family NONE: there is none */
 };
 
 void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr ip, struct sim_nat *nat,

@@ -240,6 +240,8 @@ static bool play(struct player *p, tw_time now, const char *verb)
         tw_ice_disconnected(p->r->ice, now, number(p, 2));
     else if (!strcmp(verb, "controlling"))
         tw_ice_set_controlling(p->r->ice, now, number(p, 2));
+    else if (!strcmp(verb, "await"))
+        tw_ice_await(p->r->ice, now, now + (tw_time)number(p, 2) * TW_MSEC);
     else if (!strcmp(verb, "restart"))
         return !tw_ice_restart(p->r->ice, now);
     else if (!strcmp(verb, "feedback"))

@@ -76,6 +76,107 @@ static unsigned trips(tw_time t)
     return (unsigned)((t * 100 + RTT / 2) / RTT);
 }
 
+/* No rendezvous: each knows a TURN server, and people carry the tickets. */
+static void both_by_hand(const struct sim_nat_kind *ka, const struct sim_nat_kind *kb)
+{
+    const struct tw_ice_server turn = { .addr = relay_node_addr(&w.relay), .turn = true, .username = "user",
+                                        .password = "pass" };
+    put(&w.a, 1, ka, &(struct endpoint_node_config){ .key = 1, .no_server = true, .server = turn });
+    put(&w.b, 2, kb, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true,
+                                                     .no_server = true, .server = turn });
+}
+
+static struct node_conn *write_ticket(void)
+{
+    const struct tw_address to = { .key = w.b.id.key };
+    uint32_t conn;
+    assert_ok(tw_endpoint_dial_by_hand(w.a.ep, sim_now(w.sim), &to, &conn));
+    endpoint_node_pump(&w.a);
+    run(6 * TW_SEC);
+    assert_memory_equal(w.a.ticket, "thalweg-offer-", 14);
+    return endpoint_node_conn(&w.a, conn);
+}
+
+static int bring(struct endpoint_node *to, const char *ticket)
+{
+    const char *why = NULL;
+    uint32_t conn;
+    int err = tw_endpoint_ticket(to->ep, sim_now(w.sim), ticket, &conn, &why);
+    assert_true(!err == !why);
+    endpoint_node_pump(to);
+    return err;
+}
+
+static void tickets_are_carried_by_hand(void **state)
+{
+    static const struct sim_nat_kind *const kinds[] = { NULL, &home, &hard };
+    (void)state;
+    for (unsigned i = 0; i < 9; i++) {
+        begin(900 + i);
+        both_by_hand(kinds[i / 3], kinds[i % 3]);
+        run(TW_SEC);
+        struct node_conn *c = write_ticket();
+        run(250 * TW_SEC); /* a person's time */
+        assert_ok(bring(&w.b, w.a.ticket));
+        run(250 * TW_SEC);
+        assert_memory_equal(w.b.ticket, "thalweg-answer-", 15);
+        assert_ok(bring(&w.a, w.b.ticket));
+        tw_time start = sim_now(w.sim);
+        run(10 * TW_SEC);
+        if (!c->connected)
+            printf("kinds %u and %u: %s\n", i / 3, i % 3, c->why);
+        assert_true(c->connected && at_b()->connected);
+        printf("by hand, NATs %u and %u: connected %lld ms after the answer was brought, %s\n", i / 3, i % 3,
+               (long long)((c->connected_at - start) / TW_MSEC), tw_rung_name(c->path.rung));
+        endpoint_node_write(&w.a, c, tw_bytes("hello", 5), true);
+        run(TW_SEC);
+        assert_int_equal(at_b()->got, 5);
+        end();
+    }
+}
+
+static void a_ticket_is_for_one_and_for_a_while(void **state)
+{
+    char changed[sizeof(w.a.ticket)];
+    (void)state;
+    begin(950);
+    both_by_hand(&home, &home);
+    run(TW_SEC);
+    struct node_conn *c = write_ticket();
+    snprintf(changed, sizeof(changed), "%s", w.a.ticket);
+    changed[200] = changed[200] == 'A' ? 'B' : 'A';
+    assert_int_equal(bring(&w.b, changed), TW_EAUTH);
+    snprintf(changed, sizeof(changed), "%.*s", 98, w.a.ticket);
+    assert_int_equal(bring(&w.b, changed), TW_EAUTH);
+    assert_int_equal(bring(&w.b, "thalweg-offer-"), TW_EMALFORMED);
+    assert_int_equal(bring(&w.b, "hello"), TW_EMALFORMED);
+    assert_int_equal(bring(&w.a, w.a.ticket), TW_ESTATE); /* a does not listen */
+    assert_ok(bring(&w.b, w.a.ticket));
+    assert_int_equal(bring(&w.b, w.a.ticket), TW_ESTATE);
+    run(6 * TW_SEC);
+    snprintf(changed, sizeof(changed), "%s", w.b.ticket);
+    changed[100] = changed[100] == 'A' ? 'B' : 'A';
+    assert_int_equal(bring(&w.a, changed), TW_EAUTH);
+    assert_ok(bring(&w.a, w.b.ticket));
+    assert_int_equal(bring(&w.a, w.b.ticket), TW_ENOTFOUND);
+    run(TW_SEC);
+    assert_true(c->connected);
+    /* Nobody answers: it ends by itself, and is too old then. */
+    c = write_ticket();
+    run(TW_ENDPOINT_TICKET_LIFE + TW_SEC);
+    assert_true(c->closed);
+    run(300 * TW_SEC);
+    assert_int_equal(bring(&w.b, w.a.ticket), TW_ETIMEOUT);
+    /* To somebody who lets nobody in. */
+    struct endpoint_node strict;
+    put(&strict, 3, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .no_server = true });
+    write_ticket();
+    assert_int_equal(bring(&strict, w.a.ticket), TW_EDENIED);
+    assert_int_equal(strict.knocks, 1);
+    endpoint_node_fini(&strict);
+    end();
+}
+
 static void warm_endpoints_meet_in_the_fewest_round_trips(void **state)
 {
     (void)state;
@@ -770,7 +871,8 @@ static void an_offer_for_another_is_of_no_use(void **state)
     end();
 }
 
-STORY_MAIN(cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
+STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_ticket_is_for_one_and_for_a_while),
+           cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_cold_start_needs_three_more),
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
