@@ -11,18 +11,10 @@ enter_lab "$@"
 . "$HERE/../tests/interop/lib.sh"
 . "$HERE/../tests/lab/labnet.sh"
 RUNS=${1:-10}
-printf '%-32s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
-while read -r left right; do
-    lab_up 10 "$left" "$right"
-    server=$RENDEZVOUS
-    ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 &
-    listener=$!
-    wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }
-    address=$(sed -n 's/^address [0-9.]* //p' "$WORK/b")
-    timeout $((RUNS * 6 + 20)) ip netns exec a "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
-    kill $listener
-    wait $listener 2>/dev/null
-    awk -v n="$left $right" 'function stats(name, t, k,   i, j, x) {
+
+# report NAME: what the two wrote down.
+report() {
+    awk -v n="$1" 'function stats(name, t, k,   i, j, x) {
             for (i = 2; i <= k; i++) for (j = i; j > 1 && t[j-1] > t[j]; j--) { x = t[j]; t[j] = t[j-1]; t[j-1] = x }
             return k ? sprintf("%.2f (%.2f to %.2f, %d)", t[int((k + 1) / 2)], t[1], t[k], k) : "never" }
         FNR == NR { if ($1 == "early") early[$3] = $2; if ($1 == "early") now = $3; if ($1 == "byte") byte[now] = $2; next }
@@ -31,7 +23,28 @@ while read -r left right; do
         END { for (r in at) { if (r in early) e[++en] = (early[r] - at[r]) / 40
                               if (r in byte) b[++bn] = (byte[r] - at[r]) / 40
                               if (r in direct) d[++dn] = (direct[r] - at[r]) / 40 }
-              printf "%-32s %-22s %-22s %s\n", n, stats("", e, en), stats("", b, bn), stats("", d, dn) }' "$WORK/b" "$WORK/a"
+              printf "%-38s %-22s %-22s %s\n", n, stats("", e, en), stats("", b, bn), stats("", d, dn) }' "$WORK/b" "$WORK/a"
+}
+printf '%-38s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
+while read -r left right; do
+    lab_up 10 "$left" "$right"
+    server=$RENDEZVOUS
+    ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 &
+    listener=$!
+    wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }
+    address=$(sed -n 's/^address [0-9.]* //p' "$WORK/b")
+    timeout $((RUNS * 6 + 20)) ip netns exec a "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
+    report "$left $right"
+    # Cold: from main() of a new process, with the server of its own that the other is at, or without one.
+    for own in "$server" -; do
+        : >"$WORK/a"
+        for run in $(seq "$RUNS"); do
+            timeout 20 ip netns exec a "$BUILD/dialbench" cold $own "$address" $((100 + run)) >>"$WORK/a" 2>&1
+        done
+        report "$left $right, cold$([ "$own" = - ] && echo ", no server")"
+    done
+    kill $listener
+    wait $listener 2>/dev/null
     lab_down
 done <<'PAIRS'
 - -

@@ -3,6 +3,8 @@
  *
  *   dialbench listen SERVER        prints its address, then what comes
  *   dialbench dial SERVER ADDRESS N
+ *   dialbench cold SERVER|- ADDRESS NUMBER
+ *                                  dials once, first thing; "-": has no server of its own
  *
  *   dialbench send SERVER ADDRESS MIB [relay]
  *                                  sends so much, over a relay only; the other one says when it has all of it */
@@ -26,7 +28,7 @@ static struct bench {
     unsigned left, number;
     uint64_t to_send, received;
     tw_time begun;
-    bool dials;
+    bool dials, cold;
 } b;
 
 static double ms(tw_time t)
@@ -62,7 +64,8 @@ static void dial(uv_timer_t *t)
     b.stream = -1;
     char number[16];
     snprintf(number, sizeof(number), "%u", ++b.number);
-    note("dial", number);
+    if (!b.cold)
+        note("dial", number);
     if (tw_endpoint_dial(b.rt.endpoint, tw_rt_now(), &b.peer, tw_bytes_str(number), &b.conn))
         exit(1);
     tw_rt_endpoint_pump(&b.rt);
@@ -99,7 +102,7 @@ static void on_event(struct tw_rt_endpoint *r, const struct tw_endpoint_event *e
     switch (ev->type) {
     case TW_EP_ONLINE:
         note("online", "");
-        if (b.dials)
+        if (b.dials && !b.cold)
             uv_timer_start(&b.timer, dial, WARM_MS, 0);
         break;
     case TW_EP_INCOMING:
@@ -149,13 +152,22 @@ int main(int argc, char **argv)
     struct tw_rt_endpoint_config cfg = { .on_event = on_event };
     bool listens = argc == 3 && !strcmp(argv[1], "listen");
     bool relay = argc == 6 && !strcmp(argv[5], "relay");
-    b.dials = (argc == 5 || relay) && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send"));
-    if ((!listens && !b.dials) || sodium_init() < 0 || tw_rdv_addr_parse(argv[2], &cfg.endpoint.servers[0], NULL) ||
+    b.cold = argc == 5 && !strcmp(argv[1], "cold");
+    b.dials = (argc == 5 || relay) && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send") || b.cold);
+    bool server = !b.dials || strcmp(argv[2], "-") != 0;
+    if (b.cold)
+        note("dial", argv[4]);
+    if ((!listens && !b.dials) || sodium_init() < 0 ||
+        (server && tw_rdv_addr_parse(argv[2], &cfg.endpoint.servers[0], NULL)) ||
         (b.dials && tw_address_parse(argv[3], &b.peer, NULL))) {
-        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | send SERVER ADDRESS MIB [relay]\n", stderr);
+        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | cold SERVER|- ADDRESS NUMBER | send SERVER ADDRESS MIB [relay]\n", stderr);
         return 2;
     }
     b.left = b.dials ? (unsigned)atoi(argv[4]) : 0;
+    if (b.cold) {
+        b.number = b.left - 1;
+        b.left = 1;
+    }
     if (b.dials && !strcmp(argv[1], "send")) {
         b.to_send = (uint64_t)b.left << 20;
         b.left = 1;
@@ -164,8 +176,8 @@ int main(int argc, char **argv)
         cfg.endpoint.rungs = 1U << TW_RUNG_RELAY;
     randombytes_buf(seed, sizeof(seed));
     cfg.endpoint.seed = seed;
-    cfg.endpoint.server_n = 1;
-    cfg.endpoint.listen = true; /* both: online is when it is warm */
+    cfg.endpoint.server_n = server;
+    cfg.endpoint.listen = !b.cold; /* both: online is when it is warm */
     cfg.endpoint.allow_any = true;
     cfg.endpoint.ice.no_mapping = true;
     b.loop = uv_default_loop();
@@ -177,5 +189,7 @@ int main(int argc, char **argv)
         return 1;
     note("address", text);
     tw_rt_endpoint_start(&b.rt);
+    if (b.cold)
+        dial(&b.timer);
     return uv_run(b.loop, UV_RUN_DEFAULT);
 }
