@@ -7,6 +7,8 @@
 #include <thalweg/uri.h>
 
 #include "rt/conn.h"
+#include "tunnel/proxy.h"
+#include "tunnel/ws.h"
 
 struct tw_rt_link_config {
     enum tw_transport transport; /* not UDP */
@@ -15,6 +17,19 @@ struct tw_rt_link_config {
     const char *host;            /* whose certificate it must be; NULL: anybody's */
     const uint8_t *pin;          /* or whose public key: the first bytes of its SHA-256; NULL: any; copied */
     const char *alpn;            /* static; NULL: TURN's */
+    const struct tw_proxy_url *proxy; /* whose address `server` is; NULL: none. Copied, as is */
+    const char *target;          /* where it is to connect to, */
+    uint16_t target_port;        /* with this port */
+    const struct tw_ws_config *ws; /* inside a WebSocket, whose messages are pieces of the stream; NULL: not. Copied */
+    uint32_t queue;              /* bytes that may wait to be sent; 0: TW_RT_LINK_QUEUE */
+};
+enum { TW_RT_LINK_QUEUE = 1 << 20 };
+
+/* What a listener takes that does not know what comes: a stream as it is, or HTTP with an upgrade to WebSocket, or either of
+ * them in TLS; the first byte tells. */
+struct tw_rt_link_any {
+    struct tw_rt_tls *tls;       /* NULL: no TLS; outlives the link */
+    const struct tw_ws_config *ws;
 };
 enum { TW_RT_PIN = 16 };
 
@@ -34,7 +49,12 @@ struct tw_rt_link {
     void *user;
     struct conn conn;
     uv_poll_t poll;
-    bool open, over, connecting;
+    bool open, over;
+    enum link_step { LINK_CONNECTS, LINK_PROXY, LINK_LOOKS, LINK_TLS, LINK_LOOKS_INSIDE, LINK_WS, LINK_STANDS } step;
+    struct tw_proxy *proxy;
+    struct tw_ws *ws, *ws_any;   /* ws_any: if the first bytes are HTTP */
+    uint8_t *gathered;           /* for one message, GATHER bytes */
+    size_t gathered_n;
     uint8_t *in;
     size_t in_n;
     char host[TW_URI_HOST_MAX + 1];
@@ -53,9 +73,19 @@ TW_NODISCARD int tw_rt_link_adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd,
                                   const struct tw_addr *remote, struct tw_rt_tls *tls,
                                   const char *alpn,
                                   const struct tw_rt_link_events *events, void *user);
+/* The same for one of which nothing has been read: on_open comes when it is known what it is. */
+TW_NODISCARD int tw_rt_link_adopt_any(struct tw_rt_link *l, uv_loop_t *loop, int fd, const struct tw_addr *remote,
+                                      const struct tw_rt_link_any *any, const struct tw_rt_link_events *events,
+                                      void *user);
+/* Takes the connection out of a link that has no WebSocket: *ret_fd and *ret_session (NULL: no TLS) are the caller's, and
+ * tw_rt_link_close() is still to be called. */
+void tw_rt_link_detach(struct tw_rt_link *l, int *ret_fd, gnutls_session_t *ret_session);
 /* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
  * already, or it is not open. */
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
+/* The same, but not before tw_rt_link_flush(): several together are sent better. */
+bool tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
+void tw_rt_link_flush(struct tw_rt_link *l);
 /* Bytes that wait to be sent. */
 size_t tw_rt_link_pending(const struct tw_rt_link *l);
 /* Closes; on_closed (may be NULL) comes from the loop, after which l may be freed or used again. */

@@ -18,7 +18,8 @@ struct rt_sock {
     struct tw_rt_sockets *owner;
     uint32_t id;
     enum sock_kind { SOCK_UDP, SOCK_LISTEN, SOCK_LINK, SOCK_STUN_LINK } kind;
-    bool closing;
+    bool closing, dirty;
+    struct rt_sock *next_dirty;
     int fd;                /* of SOCK_LISTEN */
     struct tw_addr local;
     uv_poll_t poll;        /* UDP, LISTEN */
@@ -54,6 +55,11 @@ static void forget(struct rt_sock *s)
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
+    for (at = &s->owner->dirty; *at; at = &(*at)->next_dirty)
+        if (*at == s) {
+            *at = s->next_dirty;
+            break;
+        }
     free(s);
 }
 
@@ -80,6 +86,8 @@ static void close_sock(struct rt_sock *s)
         return;
     s->closing = true;
     if (s->kind >= SOCK_LINK) {
+        if (s->dirty)
+            tw_rt_link_flush(&s->link);
         tw_rt_link_close(&s->link, on_link_closed);
         return;
     }
@@ -334,13 +342,35 @@ void tw_rt_sockets_close_range(struct tw_rt_sockets *r, uint32_t first, uint32_t
     }
 }
 
+/* What goes over a connection in one go is sent together. Full: lost, as on a network. */
+static void put(struct rt_sock *s, const struct tw_bytes *iov, size_t n)
+{
+    (void)!tw_rt_link_put(&s->link, iov, n);
+    if (s->dirty)
+        return;
+    s->dirty = true;
+    s->next_dirty = s->owner->dirty;
+    s->owner->dirty = s;
+}
+
+static void flush(struct tw_rt_sockets *r)
+{
+    while (r->dirty) {
+        struct rt_sock *s = r->dirty;
+        r->dirty = s->next_dirty;
+        s->dirty = false;
+        if (!s->closing)
+            tw_rt_link_flush(&s->link);
+    }
+}
+
 static void send_over(struct rt_sock *s, const struct tw_datagram *d)
 {
     struct tw_bytes iov[9];
     uint8_t header[TW_FRAME_HEADER];
     size_t n = 0;
     if (s->kind == SOCK_STUN_LINK) {
-        (void)!tw_rt_link_send(&s->link, d->iov, d->iov_n); /* full: lost, as on a network */
+        put(s, d->iov, d->iov_n);
         return;
     }
     for (size_t i = 0; i < d->iov_n && i < 8; i++) {
@@ -349,7 +379,7 @@ static void send_over(struct rt_sock *s, const struct tw_datagram *d)
     }
     tw_frame_header(n, header);
     iov[0] = tw_bytes(header, sizeof(header));
-    (void)!tw_rt_link_send(&s->link, iov, d->iov_n + 1);
+    put(s, iov, d->iov_n + 1);
 }
 
 static void send_all(struct tw_rt_sockets *r)
@@ -387,6 +417,9 @@ void tw_rt_sockets_pump(struct tw_rt_sockets *r)
     if (r->over)
         return;
     tw_rt_tx_flush(r->tx);
+    flush(r); /* one that breaks tells the machine, in a pump of its own */
+    if (r->over)
+        return;
     tw_rt_timer_at(&r->timer, r->ops->deadline(r->machine), on_timer);
 }
 

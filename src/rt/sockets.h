@@ -43,7 +43,7 @@ struct tw_rt_sockets {
     const struct tw_rt_sockets_ops *ops;
     void *machine, *user;
     uv_loop_t *loop;
-    struct rt_sock *socks;
+    struct rt_sock *socks, *dirty; /* dirty: connections with something to send */
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     uv_timer_t timer;
