@@ -194,7 +194,7 @@ static int conclude(void)
     for (size_t i = 0; i < c.desk_n; i++) {
         desk = desk || c.desks[i].reached;
         plain = plain || (c.desks[i].reached && c.desks[i].addr.plain);
-        skewed = skewed || (c.desks[i].reached && (c.desks[i].ahead_s > SKEW_BAD_S || c.desks[i].ahead_s < -SKEW_BAD_S));
+        skewed = skewed || (c.desks[i].reached && (c.desks[i].ahead_s > (double)SKEW_BAD_S || c.desks[i].ahead_s < -(double)SKEW_BAD_S));
     }
     rung("udp", c.v4 || c.v6, open ? "also from the open Internet" : "within this network");
     rung("stun", udp, !c.stun.family ? "no server to ask" : !udp ? "UDP is blocked"

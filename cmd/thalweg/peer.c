@@ -153,10 +153,12 @@ static void say_event(struct peer *p, const struct tw_endpoint_event *ev)
     }
 }
 
-static void on_note(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note)
+static void on_note(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note, bool wrong)
 {
     const struct peer *p = r->cfg.user;
-    if (p->o->verbose)
+    if (wrong)
+        peer_json(p, "doubt", ",\"server\":%s,\"why\":%s", text_of(server), note);
+    if (p->o->verbose || wrong)
         peer_say(p, "thalweg: %s: %s", text_of(server), note);
 }
 
@@ -315,6 +317,8 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
         cfg->server_n = 0;
     status = status ? status : find_ice_servers(&o, &cfg->ice);
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
+    status = status ? status : proxy_read(o.proxy, &rt.proxy, &rt.no_proxy);
+    rt.strict = o.strict_tls;
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);
     if (status)

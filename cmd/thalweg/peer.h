@@ -18,7 +18,8 @@ struct peer_options {
     const char *ice_user, *ice_password;
     bool by_hand;
     const char *token, *key, *rungs, *keylog, *ca;
-    bool relay_only, json, verbose, no_mapping, no_lan;
+    const char *proxy;
+    bool relay_only, json, verbose, no_mapping, no_lan, strict_tls;
 };
 
 #define PEER_OPTIONS(o)                                                                                \
@@ -27,6 +28,8 @@ struct peer_options {
     { "--key", "FILE", &(o)->key, 0, 0, "this side's identity, made if missing (~/.config/thalweg/key)" }, \
     { "--rungs", "LIST", &(o)->rungs, 0, 0, "only these of udp,stun,tcp,relay,patched" },                  \
     { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
+    { "--proxy", "URL", &(o)->proxy, 0, 0, "http://[USER:PASSWORD@]HOST[:PORT] or socks5://...; none (default: the environment's)" }, \
+    { "--strict-tls", NULL, &(o)->strict_tls, 0, 0, "no rendezvous with a certificate that is not the right one" }, \
     { "--ca", "FILE", &(o)->ca, 0, 0, "trust these for the rendezvous's certificate, in PEM" },            \
     { "--no-port-mapping", NULL, &(o)->no_mapping, 0, 0, "ask no gateway to let the other side in" },      \
     { "--by-hand", NULL, &(o)->by_hand, 0, 0, "no rendezvous: carry two tickets between the two of you" },   \
@@ -97,6 +100,9 @@ double peer_ms(const struct peer *p);
 void peer_json(const struct peer *p, const char *event, const char *more, ...);
 /* A line for people, on stderr, unless --json. */
 void peer_say(const struct peer *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* proxy.c. given: the option's value; NULL: as the environment says. Returns an exit status after a complaint. */
+int proxy_read(const char *given, struct tw_proxy_url *ret, const char **ret_exempt);
 
 /* key.c. path NULL: the default; buf: where it is. *ret_made: it is new. Returns an exit status. */
 int key_load(const char *path, uint8_t seed[TW_SEED_SIZE], char *buf, size_t cap, bool *ret_made);

@@ -386,9 +386,9 @@ static bool make_tls(struct config *c, const struct options *o, options_opener *
 
 static bool make_ranges(struct config *c, const struct options *o)
 {
-    const struct option_list *lists[] = { &o->allowed, &o->denied, &o->nat64 };
-    struct ranges *to[] = { &c->allowed, &c->denied, &c->nat64 };
-    for (int k = 0; k < 3; k++)
+    const struct option_list *lists[] = { &o->allowed, &o->denied, &o->nat64, &o->trusted_proxies };
+    struct ranges *to[] = { &c->allowed, &c->denied, &c->nat64, &c->proxies };
+    for (int k = 0; k < 4; k++)
         for (unsigned i = 0; i < lists[k]->n; i++) {
             struct tw_range range;
             const char *text = lists[k]->v[i]; /* checked when it was read */
@@ -514,6 +514,7 @@ void config_free(struct config *c)
     free(c->allowed.v);
     free(c->denied.v);
     free(c->nat64.v);
+    free(c->proxies.v);
     free(c->own.v);
     free(c->banned.v);
     sodium_memzero(c, sizeof(*c));

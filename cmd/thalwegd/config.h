@@ -10,7 +10,7 @@ struct config {
     struct tw_relay_config relay;
     struct tw_relay_users *users;
     const char *realm;
-    struct ranges allowed, denied, nat64, own, banned;
+    struct ranges allowed, denied, nat64, proxies, own, banned;
     struct tw_addr tcp[TW_RELAY_MAX_LISTENERS];
     unsigned tcp_n;
     struct tw_rt_tls *tls; /* NULL: neither TLS nor DTLS */

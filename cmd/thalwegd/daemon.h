@@ -50,6 +50,7 @@ bool rendezvous_start(void);
 void rendezvous_reload(void); /* the certificate; the rest takes a restart */
 void rendezvous_drain(void);
 void rendezvous_stop(void);
+extern const char rendezvous_page[]; /* for browsers */
 
 /* say.c: to the operator. */
 void say_line(const char *line);

@@ -215,7 +215,8 @@ static const struct option table[] = {
     { 0, "rendezvous-open", FLAG, AT(rendezvous_open), 0, 0, NULL,
       "Let anybody be dialled here, and relay, without a token." },
     { 0, "rendezvous-port", NUMBER, AT(rendezvous_port), 0, 65535, "PORT",
-      "The port of the rendezvous with TLS; 0 lets the system choose one. Default: 443." },
+      "The port of the rendezvous with TLS, where TURN over TLS and in a WebSocket, and a page for browsers, are served "
+      "as well; 0 lets the system choose one. Default: 443." },
     { 0, "no-rendezvous-tls", FLAG, AT(no_rendezvous_tls), 0, 0, NULL,
       "Do not offer it with TLS." },
     { 0, "rendezvous-plain", FLAG, AT(rendezvous_plain), 0, 0, NULL,
@@ -232,6 +233,9 @@ static const struct option table[] = {
     { 0, "rendezvous-quota", NUMBER, AT(rendezvous_quota), 1, 1000000, "N",
       "Allocations at the relay, at a time, of all who come to the rendezvous with one token from one network (an "
       "IPv4 address, a /64 of IPv6). What they relay is UDP, and to those only who answer. Default: 256." },
+    { 0, "trusted-proxy", LIST, AT(trusted_proxies), 0, 0, "RANGE",
+      "A reverse proxy before the rendezvous's ports: what it says of whom it speaks for is believed (PROXY protocol 1 "
+      "and 2, X-Forwarded-For). May be given again.", check_range },
     { 0, "prometheus", FLAG, AT(prometheus), 0, 0, NULL,
       "Serve metrics at http://ADDRESS:PORT/metrics." },
     { 0, "prometheus-port", NUMBER, AT(prometheus_port), 0, 65535, "PORT",

@@ -15,7 +15,7 @@ struct option_list {
 
 struct options {
     struct option_list listening_ip, relay_ip, external_ip, users, allowed, denied, nat64, secrets,
-        rendezvous_tokens;
+        rendezvous_tokens, trusted_proxies;
     char *config_file, *realm, *pidfile, *log_file, *alternate_server, *cert, *pkey, *pkey_pwd,
         *cipher_list, *separator, *database, *proc_user, *proc_group, *prometheus_address,
         *log_format;

@@ -9,7 +9,7 @@
 #include "log.h"
 #include "rt/desk.h"
 
-enum { TOKEN_LEN = 22, SERVERS = 3, LIFETIME = 86400 };
+enum { TOKEN_LEN = 22, SERVERS = 4, LIFETIME = 86400 };
 
 /* What the desk borrows: options and configuration are replaced by a reload, these are not. */
 static struct {
@@ -20,6 +20,7 @@ static struct {
     char secret[sizeof(((struct config *)0)->rendezvous_secret)];
     char realm[TW_RELAY_REALM_MAX + 1];
     struct tw_rdv_server servers[SERVERS];
+    struct tw_range *proxies;
     struct tw_rt_desk_config cfg;
 } r;
 
@@ -45,7 +46,15 @@ static void recommend(const struct config *c, const struct options *o)
     }
     if (!o->no_tcp && tcp && !o->stun_only)
         add_server(true, TW_TRANSPORT_TCP, tcp);
+    if (!o->stun_only && !o->no_tcp) /* at the same place as this is heard from, whatever lies between */
+        add_server(true, TW_TRANSPORT_WS, 0);
     r.cfg.desk.servers = r.servers;
+}
+
+static void to_relay(void *user, int fd, struct tw_rt_newcomer *newcomer)
+{
+    (void)user;
+    tw_rt_server_adopt(d.server, fd, newcomer);
 }
 
 static bool take_tokens(const struct options *o)
@@ -110,7 +119,15 @@ bool rendezvous_start(void)
     r.cfg.desk.max_clients = (uint32_t)(o->rendezvous_clients ? o->rendezvous_clients : 100000);
     r.cfg.desk.max_per_source = (uint32_t)(o->rendezvous_per_source ? o->rendezvous_per_source : 256);
     r.cfg.desk.patch_rate = (uint32_t)(o->rendezvous_rate ? o->rendezvous_rate : 65536);
+    r.cfg.desk.page = rendezvous_page;
     r.cfg.tls = c->tls;
+    r.cfg.turn = o->stun_only || o->no_tcp ? NULL : to_relay;
+    if (c->proxies.n && !(r.proxies = malloc(c->proxies.n * sizeof(*r.proxies))))
+        return false;
+    if (c->proxies.n)
+        memcpy(r.proxies, c->proxies.v, c->proxies.n * sizeof(*r.proxies));
+    r.cfg.proxies = r.proxies;
+    r.cfg.proxy_n = c->proxies.n;
     recommend(c, o);
     for (uint32_t i = 0; i < c->relay.listener_n; i++) {
         if (c->tls && !o->no_rendezvous_tls)

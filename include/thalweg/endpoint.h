@@ -132,8 +132,8 @@ TW_API TW_NODISCARD int tw_endpoint_interfaces(struct tw_endpoint *e, tw_time no
                                                const struct tw_ice_interface *list, size_t n);
 TW_API void tw_endpoint_nat64(struct tw_endpoint *e, tw_time now, const struct tw_range *prefix);
 
-/* Completions of LINK and ICE events. why: static, when a link could not be opened or is over; NULL: it
- * stands, at `remote`. */
+/* Completions of LINK and ICE events. why: lives as long as the endpoint, when a link could not be opened or is over; NULL: it
+ * stands, at `remote` (NULL: behind a proxy, and not known). */
 TW_API void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *remote,
                                 const char *why);
 TW_API void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err,
@@ -143,6 +143,11 @@ TW_API void tw_endpoint_accepted(struct tw_endpoint *e, tw_time now, uint32_t li
 TW_API void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock);
 TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside);
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */
+/* And of one inside a WebSocket, at which rendezvous: as that is reached, with TW_TURN_PROTOCOL. NULL: it is gone. */
+TW_API const struct tw_rdv_addr *tw_endpoint_turn_at(const struct tw_endpoint *e, uint32_t sock, unsigned server);
+/* Before tw_endpoint_link_up(): that server may not be who it should be, or everybody can read along. Nothing depends on it,
+ * but it is not shown the token: it is proved to it. */
+TW_API void tw_endpoint_doubt(struct tw_endpoint *e, uint32_t sock);
 TW_API enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server);
 
 /* Where a peer that is sought takes calls: the rendezvous that it runs itself, without TLS. */

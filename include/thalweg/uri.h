@@ -16,6 +16,7 @@ enum tw_transport {
     TW_TRANSPORT_TCP,
     TW_TRANSPORT_TLS,
     TW_TRANSPORT_DTLS,
+    TW_TRANSPORT_WS,     /* inside a WebSocket, at a rendezvous; no URI says so */
 };
 
 struct tw_uri {
@@ -40,7 +41,7 @@ TW_API uint16_t tw_uri_default_port(const struct tw_uri *u);
  * Returns the length, or 0 when none must be asked: the host is an address or a port is given. */
 TW_API int tw_uri_srv_name(const struct tw_uri *u, char *out, unsigned cap);
 
-/* "udp", "tcp", "tls" or "dtls". Static. */
+/* "udp", "tcp", "tls", "dtls" or "ws". Static. */
 TW_API const char *tw_transport_name(enum tw_transport t);
 
 TW_C_END

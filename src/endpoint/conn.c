@@ -12,50 +12,60 @@
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
-/* Of those that are of use on the rungs that are allowed. */
-static size_t add_servers(const struct tw_endpoint *e, const struct tw_ice_server *list, size_t list_n,
-                          struct tw_ice_server *out, size_t n)
+/* STUN and TURN servers, and which link recommends each; LINKS_MAX: none does. */
+struct servers {
+    struct tw_ice_server at[TW_ICE_SERVERS_MAX];
+    uint8_t link[TW_ICE_SERVERS_MAX];
+    size_t n;
+};
+
+/* Those that are of use on the rungs that are allowed. */
+static void add_servers(const struct tw_endpoint *e, const struct tw_ice_server *list, size_t n, uint8_t link,
+                        struct servers *out)
 {
-    for (size_t k = 0; k < list_n && n < TW_ICE_SERVERS_MAX; k++)
-        if (ep_has_rung(e, list[k].turn ? TW_RUNG_RELAY : TW_RUNG_STUN))
-            out[n++] = list[k];
-    return n;
+    for (size_t i = 0; i < n && out->n < TW_ICE_SERVERS_MAX; i++)
+        if (ep_has_rung(e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN)) {
+            out->link[out->n] = link;
+            out->at[out->n++] = list[i];
+        }
 }
 
-/* STUN and TURN servers: the configuration's, and what our rendezvous recommend, */
-static size_t our_servers(const struct tw_endpoint *e, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
+/* The configuration's, and what our rendezvous recommend, */
+static void our_servers(const struct tw_endpoint *e, struct servers *out)
 {
-    size_t n = add_servers(e, e->servers, e->server_n, out, 0);
-    for (size_t i = 0; i < LINKS_MAX; i++)
+    out->n = 0;
+    add_servers(e, e->servers, e->server_n, LINKS_MAX, out);
+    for (uint8_t i = 0; i < LINKS_MAX; i++)
         if (e->links[i].used && e->links[i].own)
-            n = add_servers(e, e->links[i].servers, e->links[i].server_n, out, n);
-    return n;
+            add_servers(e, e->links[i].servers, e->links[i].server_n, i, out);
 }
 
 size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *out, size_t cap)
 {
-    struct tw_ice_server all[TW_ICE_SERVERS_MAX];
-    size_t n = our_servers(e, all);
-    n = n < cap ? n : cap;
-    memcpy(out, all, n * sizeof(*out));
+    struct servers all;
+    our_servers(e, &all);
+    size_t n = all.n < cap ? all.n : cap;
+    memcpy(out, all.at, n * sizeof(*out));
     return n;
 }
 
 /* or, if there is none, what the peer's does. */
-static size_t gather_servers(const struct conn *c, struct tw_ice_server out[TW_ICE_SERVERS_MAX])
+static void gather_servers(const struct conn *c, struct servers *out)
 {
     const struct tw_endpoint *e = c->e;
-    size_t n = our_servers(e, out);
-    return n == 0 && c->call.link ? add_servers(e, c->call.link->servers, c->call.link->server_n, out, n) : n;
+    our_servers(e, out);
+    if (out->n == 0 && c->call.link)
+        add_servers(e, c->call.link->servers, c->call.link->server_n, (uint8_t)(c->call.link - e->links), out);
 }
 
 static int new_agent(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
-    struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
+    struct servers servers;
     struct tw_ice_config cfg = e->cfg.ice;
-    cfg.servers = servers;
-    cfg.server_n = c->server_n = gather_servers(c, servers);
+    gather_servers(c, &servers);
+    cfg.servers = servers.at;
+    cfg.server_n = c->server_n = servers.n;
     cfg.own_peer = true;
     cfg.no_udp = cfg.no_udp || !(ep_has_rung(e, TW_RUNG_UDP) || ep_has_rung(e, TW_RUNG_STUN) ||
                                  ep_has_rung(e, TW_RUNG_RELAY));
@@ -66,8 +76,9 @@ static int new_agent(struct conn *c)
     cfg.streams = cfg.components = 1;
     cfg.mux = NULL;
     cfg.tape = (struct tw_ice_tape){ 0 };
+    memcpy(c->turn_link, servers.link, sizeof(c->turn_link));
     for (size_t i = 0; i < cfg.server_n; i++)
-        c->turn_transport[i] = servers[i].transport;
+        c->turn_transport[i] = servers.at[i].transport;
     int err = tw_ice_new(&cfg, &e->env, &c->ice);
     if (err)
         return err;
@@ -76,26 +87,32 @@ static int new_agent(struct conn *c)
     return tw_ice_interfaces(c->ice, e->now, e->interfaces, e->interface_n);
 }
 
-static void end_agent(struct conn *c)
+static void end_agent(struct conn *c, struct tw_ice *ice)
 {
-    tw_ice_free(c->ice);
-    c->ice = NULL;
+    tw_ice_free(ice);
     ep_push(c->e, TW_EP_ICE_END)->sock = (uint32_t)c->slot << SOCK_BITS;
 }
 
 /* An agent that was made before it was known whom to ask about NATs is replaced. */
 static int renew_agent(struct conn *c)
 {
-    struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
-    if (gather_servers(c, servers) <= c->server_n)
+    struct servers servers;
+    gather_servers(c, &servers);
+    if (servers.n <= c->server_n)
         return 0;
-    end_agent(c);
+    struct tw_ice *old = c->ice;
+    int err = new_agent(c);
+    if (err) {
+        if (c->ice != old)
+            tw_ice_free(c->ice);
+        c->ice = old;
+        return err;
+    }
+    end_agent(c, old); /* whose sockets are closed before others of the same numbers are opened */
     c->cand_n = c->call.cand_told = 0;
     c->gathered = c->call.end_told = false;
-    int err = new_agent(c);
-    if (c->ice)
-        tw_ice_set_controlling(c->ice, c->e->now, c->caller);
-    return err;
+    tw_ice_set_controlling(c->ice, c->e->now, c->caller);
+    return 0;
 }
 
 struct conn *ep_conn_new(struct tw_endpoint *e)
@@ -143,7 +160,7 @@ void ep_conn_free(struct conn *c)
     e->slots[c->slot] = NULL;
     e->conn_n--;
     tw_secure_free(c->secure);
-    end_agent(c);
+    end_agent(c, c->ice);
     free(c->early);
     free(c->early_in);
     free(c->flight);

@@ -371,6 +371,20 @@ enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, u
     return c && server < TW_ICE_SERVERS_MAX ? c->turn_transport[server] : TW_TRANSPORT_TCP;
 }
 
+const struct tw_rdv_addr *tw_endpoint_turn_at(const struct tw_endpoint *e, uint32_t sock, unsigned server)
+{
+    const struct conn *c = ep_conn_of_sock(e, sock);
+    uint8_t link = c && server < TW_ICE_SERVERS_MAX ? c->turn_link[server] : LINKS_MAX;
+    return link < LINKS_MAX && e->links[link].used ? &e->links[link].server : NULL;
+}
+
+void tw_endpoint_doubt(struct tw_endpoint *e, uint32_t sock)
+{
+    struct link *l = ep_link_of(e, sock);
+    if (l)
+        l->doubted = true;
+}
+
 void tw_endpoint_recv(struct tw_endpoint *e, tw_time now, const struct tw_datagram *in)
 {
     e->now = now;

@@ -32,6 +32,7 @@ struct link {
     enum { LINK_WAIT, LINK_OPENING, LINK_UP } state;
     uint32_t gen;
     const char *token;
+    bool doubted;                /* it may be somebody else, or be overheard: the token is proved, not shown */
     struct tw_rdv *rdv;
     struct tw_addr remote;
     tw_time retry_at, retry_wait, used_at;
@@ -77,6 +78,7 @@ struct conn {
     struct tw_ice *ice;
     size_t server_n;             /* that the agent knows */
     enum tw_transport turn_transport[TW_ICE_SERVERS_MAX];
+    uint8_t turn_link[TW_ICE_SERVERS_MAX]; /* index of the link that recommends it, LINKS_MAX: none */
     struct tw_secure *secure;
     struct tw_address peer;
     uint8_t secret[32];

@@ -79,6 +79,7 @@ static void open_link(struct tw_endpoint *e, struct link *l)
 {
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_LINK);
     l->state = LINK_OPENING;
+    l->doubted = false;
     l->retry_at = e->now + 30 * TW_SEC;
     ev->sock = sock_of(e, l);
     ev->server = l->server;
@@ -90,11 +91,15 @@ static void take_server(struct link *l, const struct tw_rdv_server *s)
     size_t i = l->server_n;
     char (*to)[TW_RDV_TEXT_MAX + 1] = l->strings[i];
     struct tw_addr addr = s->addr;
-    if (tw_addr_is_any(&addr)) { /* the rendezvous's own */
+    if (tw_addr_is_any(&addr) && l->remote.family == TW_FAMILY_NONE && s->transport != TW_TRANSPORT_WS)
+        return; /* we come through a proxy, and do not know where it is */
+    if (tw_addr_is_any(&addr) && l->remote.family) { /* the rendezvous's own */
         uint16_t port = addr.port;
         addr = l->remote;
         addr.port = port;
     }
+    if (s->transport == TW_TRANSPORT_WS)
+        addr.port = l->server.port;
     for (size_t k = 0; k < 4; k++)
         snprintf(to[k], sizeof(to[k]), "%.*s", (int)from[k].n, (const char *)from[k].p);
     l->servers[i] = (struct tw_ice_server){ .addr = addr, .transport = s->transport, .turn = s->turn };
@@ -107,7 +112,7 @@ static void take_server(struct link *l, const struct tw_rdv_server *s)
     l->server_n++;
 }
 
-static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_hello *h)
+static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_hello *h, bool proving)
 {
     l->retry_wait = 0;
     l->why = NULL;
@@ -120,7 +125,7 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
     }
     for (size_t i = 0; i < h->server_n; i++)
         take_server(l, &h->server[i]);
-    if (l->own && e->cfg.listen && !h->may_register)
+    if (l->own && e->cfg.listen && !h->may_register && !proving)
         offline(e, l, "the server lets nobody be dialled there without a token (--token)");
     if (l->server_n && l->own)
         ep_conn_spare(e, true);
@@ -144,7 +149,7 @@ static void take_events(struct tw_endpoint *e, struct link *l)
     while (l->rdv && tw_rdv_poll_event(l->rdv, &ev)) {
         switch (ev.type) {
         case TW_RDV_HELLO:
-            on_hello(e, l, ev.hello);
+            on_hello(e, l, ev.hello, ev.proving);
             break;
         case TW_RDV_REGISTERED:
             if (!l->online)
@@ -190,12 +195,12 @@ void ep_link_invites(struct tw_endpoint *e, struct link *l)
 
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why)
 {
-    struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token,
+    struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token, .prove = l->doubted || l->server.plain,
                                  .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted,
                                  .label = l->lan ? LAN_LABEL : NULL };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
-        l->remote = *remote;
+        l->remote = remote ? *remote : (struct tw_addr){ .family = TW_FAMILY_NONE };
         if (l->own)
             ep_link_invites(e, l);
         return;

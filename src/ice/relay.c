@@ -12,7 +12,7 @@ static bool has_relay(const struct tw_ice *a, unsigned server, uint16_t comp)
 {
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].server == server && a->relays[i].comp == comp &&
-            (a->relays[i].again_at || a->bases[a->relays[i].base].state != BASE_DEAD))
+            (a->relays[i].again_at || a->relays[i].base == NONE || a->bases[a->relays[i].base].state != BASE_DEAD))
             return true;
     return false;
 }
@@ -28,8 +28,7 @@ static void allocate(struct tw_ice *a, uint16_t relay)
     const struct base *b = &a->bases[r->base];
     struct tw_turn_config cfg = { .server = s->addr, .sock = b->sock, .username = s->username,
                                   .password = s->password, .realm = s->realm, .nonce = s->nonce,
-                                  .stream = s->transport == TW_TRANSPORT_TCP ||
-                                            s->transport == TW_TRANSPORT_TLS,
+                                  .stream = s->transport != TW_TRANSPORT_UDP && s->transport != TW_TRANSPORT_DTLS,
                                   .max_peers = 64, .timing = &timing,
                                   .software = a->cfg.software };
     r->failed = false;
@@ -52,6 +51,35 @@ static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t b
     return a->relay_n++;
 }
 
+static bool is_last_resort(const struct tw_ice *a, const struct relay *r)
+{
+    return a->servers[r->server].transport == TW_TRANSPORT_WS;
+}
+
+/* One in a WebSocket costs a connection of its own, and is slower than any other: it is asked when none of those has
+ * answered for a moment, and again when they are gone. */
+static void keep_for_later(struct tw_ice *a, unsigned server, uint16_t comp)
+{
+    static const tw_time head_start = 300 * TW_MSEC;
+    bool others = false;
+    for (unsigned i = 0; i < a->server_n; i++)
+        others = others || (a->servers[i].turn && a->servers[i].transport != TW_TRANSPORT_WS);
+    uint16_t r = add(a, server, comp, NONE);
+    if (r == NONE)
+        return;
+    a->relays[r].failed = true;
+    a->relays[r].why = "not asked, as others are there";
+    a->relays[r].again_at = a->now + (others ? head_start : 0);
+}
+
+static bool has_other(const struct tw_ice *a, const struct relay *r)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++)
+        if (a->relays[i].ready && a->relays[i].comp == r->comp && !is_last_resort(a, &a->relays[i]))
+            return true;
+    return false;
+}
+
 /* A server that did not answer, or was full, may do better later; one that refused us will again. */
 static void plan_again(struct tw_ice *a, struct relay *r)
 {
@@ -72,6 +100,9 @@ void ice_relay_over(struct tw_ice *a, uint16_t relay, unsigned code, const char 
     r->why = why;
     if (again)
         plan_again(a, r);
+    for (uint16_t i = 0; i < a->relay_n; i++) /* it is needed now */
+        if (a->relays[i].base == NONE && !a->relays[i].again_at && !a->closing)
+            a->relays[i].again_at = a->now;
     for (uint16_t i = 0; i < a->base_n; i++)
         if (a->bases[i].kind == BASE_RELAY && a->bases[i].relay == relay)
             ice_base_kill(a, i);
@@ -100,8 +131,10 @@ static void connect_to(struct tw_ice *a, unsigned server, uint16_t comp)
 static void ask_again(struct tw_ice *a, uint16_t relay)
 {
     struct relay *r = &a->relays[relay];
-    bool stream = a->bases[r->base].kind == BASE_TURN;
+    bool stream = r->base == NONE || a->bases[r->base].kind == BASE_TURN;
     r->again_at = 0;
+    if (r->base == NONE && has_other(a, r))
+        return;
     if (!stream && a->bases[r->base].state != BASE_OPEN)
         return; /* its interface is gone; others ask */
     tw_turn_free(r->turn);
@@ -110,7 +143,8 @@ static void ask_again(struct tw_ice *a, uint16_t relay)
         allocate(a, relay);
         return;
     }
-    ice_base_kill(a, r->base);
+    if (r->base != NONE)
+        ice_base_kill(a, r->base);
     uint16_t b = connection(a, r->server, r->comp);
     r = &a->relays[relay];
     if (b == NONE)
@@ -133,7 +167,11 @@ void ice_relay_start(struct tw_ice *a, uint16_t base)
             continue;
         if (base == NONE) {
             for (uint16_t c = 0; c < a->comp_n; c++)
-                if (!has_relay(a, s, c))
+                if (has_relay(a, s, c))
+                    continue;
+                else if (server->transport == TW_TRANSPORT_WS)
+                    keep_for_later(a, s, c);
+                else
                     connect_to(a, s, c);
         } else if (ice_reaches(a, &a->bases[base], &server->addr) &&
                    !has_relay(a, s, a->bases[base].comp)) {

@@ -1,8 +1,11 @@
 #include "rendezvous/client.h"
 
+#include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "ident/ident.h"
+#include "tunnel/front.h"
 #include "tunnel/ws.h"
 
 #define PING_EVERY (25 * TW_SEC)
@@ -17,6 +20,8 @@ struct tw_rdv {
     struct tw_rdv_hello hello;
     uint8_t hello_bytes[TW_RDV_HELLO_MAX];
     bool up, closed;
+    char token[200];             /* to be proved; empty: none */
+    bool has_proof, proving;     /* proving: a second HELLO is awaited */
     uint32_t epoch, next_epoch;  /* of the mailboxes that are ours, or asked for */
     tw_time jitter;
     uint8_t invites[TW_RDV_INVITES][TW_INVITE_SIZE];
@@ -41,10 +46,13 @@ int tw_rdv_new(const struct tw_rdv_config *cfg, const struct tw_env *env, tw_tim
     plain.plain = plain.pinned = false;
     plain.port = cfg->server.port == (cfg->server.plain ? 80 : 443) ? 443 : cfg->server.port;
     int err = tw_rdv_addr_format(&plain, host, sizeof(host));
-    const struct tw_ws_config ws = { .path = TW_RDV_PATH, .protocol = TW_RDV_PROTOCOL, .host = host,
-                                     .token = cfg->token, .max_message = TW_RDV_MESSAGE_MAX };
+    const struct tw_ws_config ws = { .path = TW_FRONT_PATH, .protocol = TW_RDV_PROTOCOL, .host = host,
+                                     .token = cfg->prove ? NULL : cfg->token, .max_message = TW_RDV_MESSAGE_MAX };
     err = err ? err : tw_ws_new(&ws, env, &r->ws);
     r->cfg.token = NULL;
+    r->has_proof = cfg->prove && cfg->token;
+    if (r->has_proof)
+        snprintf(r->token, sizeof(r->token), "%s", cfg->token);
     if (err) {
         free(r);
         return err;
@@ -58,6 +66,7 @@ void tw_rdv_free(struct tw_rdv *r)
     if (!r)
         return;
     tw_ws_free(r->ws);
+    sodium_memzero(r->token, sizeof(r->token));
     free(r);
 }
 
@@ -221,9 +230,17 @@ void tw_rdv_hangup(struct tw_rdv *r, tw_time now, uint32_t call, unsigned reason
     (void)!send_call(r, TW_RDV_M_HANGUP, call, tw_bytes(&why, 1), tw_bytes(NULL, 0));
 }
 
+static void prove(struct tw_rdv *r)
+{
+    uint8_t type = TW_RDV_M_PROVE, proof[TW_RDV_PROOF];
+    tw_rdv_proof(tw_bytes_str(r->token), r->hello.challenge, proof);
+    const struct tw_bytes parts[] = { tw_bytes(&type, 1), tw_bytes(proof, sizeof(proof)) };
+    (void)!tw_ws_send(r->ws, parts, 2);
+}
+
 static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *ev)
 {
-    if (r->up || in.n > sizeof(r->hello_bytes))
+    if ((r->up && !r->proving) || in.n > sizeof(r->hello_bytes))
         return false;
     memcpy(r->hello_bytes, in.p, in.n); /* its views stay */
     if (tw_rdv_hello_decode(tw_bytes(r->hello_bytes, in.n), &r->hello))
@@ -231,7 +248,11 @@ static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *
     r->up = true;
     r->hello_at = r->now;
     keep_mailboxes(r);
-    *ev = (struct tw_rdv_event){ .type = TW_RDV_HELLO, .hello = &r->hello };
+    bool again = r->proving;
+    r->proving = !again && r->has_proof && !r->hello.may_register;
+    if (r->proving)
+        prove(r);
+    *ev = (struct tw_rdv_event){ .type = TW_RDV_HELLO, .hello = &r->hello, .proving = r->proving };
     return true;
 }
 

@@ -15,6 +15,7 @@ struct tw_rdv_config {
     const struct tw_ident *self; /* outlives it */
     struct tw_rdv_addr server;
     const char *token;           /* copied; NULL: none */
+    bool prove;                  /* the token is not shown, but proved: a round trip later */
     const char *label;           /* what mailboxes are blinded with; NULL: the server's name; outlives it */
     bool listen;                 /* have a mailbox */
     bool unlisted;               /* but none that who knows only the key can find */
@@ -41,6 +42,7 @@ struct tw_rdv_event {
     unsigned reason;
     struct tw_bytes body;
     const struct tw_rdv_hello *hello;
+    bool proving;      /* HELLO: another one follows, by which we may do more */
     const char *why;
 };
 

@@ -10,6 +10,7 @@
 #include "base/map.h"
 #include "base/timer.h"
 #include "ident/ident.h"
+#include "tunnel/front.h"
 #include "tunnel/ws.h"
 
 #define GREET_WITHIN (15 * TW_SEC) /* from connecting to the upgrade */
@@ -456,7 +457,7 @@ static int take_source(struct tw_desk *d, struct client *c)
 
 int tw_desk_connected(struct tw_desk *d, tw_time now, uint32_t conn, const struct tw_addr *remote)
 {
-    const struct tw_ws_config ws = { .server = true, .path = TW_RDV_PATH, .protocol = TW_RDV_PROTOCOL,
+    const struct tw_ws_config ws = { .server = true, .path = TW_FRONT_PATH, .protocol = TW_RDV_PROTOCOL, .page = d->cfg.page,
                                      .max_message = TW_RDV_MESSAGE_MAX };
     d->now = now;
     if (d->draining)
@@ -545,6 +546,23 @@ static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token)
     say(d, c, &part, 1);
 }
 
+/* Whoever knows a token, but does not want to show it on this way. */
+static void on_prove(struct tw_desk *d, struct client *c, struct tw_rd *r)
+{
+    uint8_t right[TW_RDV_PROOF];
+    struct tw_bytes proof = tw_rd_bytes(r, TW_RDV_PROOF);
+    if (r->error || c->allowed)
+        return;
+    for (size_t i = 0; i < d->cfg.token_n; i++) {
+        tw_rdv_proof(tw_bytes_str(d->cfg.tokens[i]), c->challenge, right);
+        if (sodium_memcmp(right, proof.p, TW_RDV_PROOF) == 0) {
+            greet(d, c, tw_bytes_str(d->cfg.tokens[i]));
+            return;
+        }
+    }
+    greet(d, c, tw_bytes(NULL, 0)); /* so that it need not wait */
+}
+
 static void end(struct tw_desk *d, struct client *c)
 {
     if (c->dead)
@@ -569,6 +587,9 @@ static void on_message(struct tw_desk *d, struct client *c, struct tw_bytes in)
     case TW_RDV_M_DATAGRAM:
     case TW_RDV_M_HANGUP:
         on_in_call(d, c, type, &r);
+        break;
+    case TW_RDV_M_PROVE:
+        on_prove(d, c, &r);
         break;
     case TW_RDV_M_PING:
         say_bare(d, c, TW_RDV_M_PONG);

@@ -16,6 +16,7 @@ struct tw_desk_config {
     bool open;                       /* anybody gets a mailbox */
     const char *const *tokens;       /* who has one of these gets one; borrowed while it lives */
     size_t token_n;
+    const char *page;                /* static: HTML for who comes with a browser; NULL: none */
     const struct tw_rdv_server *servers; /* recommended; borrowed. username and password are filled in
                                             for each client from `secret` when that is not empty */
     size_t server_n;

@@ -1,5 +1,7 @@
 #include "rendezvous/wire.h"
 
+#include "ident/ident.h"
+
 const char *tw_rdv_reason(unsigned reason)
 {
     static const char *const text[] = {
@@ -108,8 +110,8 @@ int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret)
             s.realm = rd_text(&r);
             s.nonce = rd_text(&r);
         }
-        if (h.server_n < TW_RDV_SERVERS_MAX && (kind & 0x7f) <= TW_TRANSPORT_DTLS &&
-            s.addr.family != TW_FAMILY_NONE && s.addr.port)
+        if (h.server_n < TW_RDV_SERVERS_MAX && (kind & 0x7f) <= TW_TRANSPORT_WS &&
+            s.addr.family != TW_FAMILY_NONE && (s.addr.port || s.transport == TW_TRANSPORT_WS))
             h.server[h.server_n++] = s;
     }
     if (r.error) /* what stands behind is of a later version */
@@ -122,6 +124,12 @@ void tw_rdv_signed(const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV
 {
     memcpy(out, "thalweg register", 17);
     memcpy(out + 17, challenge, TW_RDV_CHALLENGE);
+}
+
+void tw_rdv_proof(struct tw_bytes token, const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV_PROOF])
+{
+    const struct tw_bytes parts[] = { token, tw_bytes(challenge, TW_RDV_CHALLENGE) };
+    tw_digest("thalweg token", parts, 2, out, TW_RDV_PROOF);
 }
 
 /* --- in one network ---------------------------------------------------------------------------------- */

@@ -9,7 +9,6 @@
 #define TW_RDV_CALLEE 0x80000000U /* numbers of calls that the server gives have this bit, others do not */
 #define TW_RDV_DAY_MS (86400 * 1000ULL)           /* an epoch */
 #define TW_RDV_NEIGHBOUR_MS (2 * 3600 * 1000ULL) /* around midnight the mailboxes of both days are asked for */
-#define TW_RDV_PATH "/thalweg"
 #define TW_RDV_PROTOCOL "thalweg-rendezvous.1"
 #define TW_RDV_CHALLENGE 32
 #define TW_RDV_BODY_MAX 12288    /* bytes of an offer or signal */
@@ -26,6 +25,7 @@ enum tw_rdv_type {
     TW_RDV_M_HANGUP = 5,     /* call, reason */
     TW_RDV_M_PING = 6,       /* answered by PONG */
     TW_RDV_M_PONG = 7,
+    TW_RDV_M_PROVE = 8,      /* to the server: H32("thalweg token", token, challenge); answered by another HELLO */
     TW_RDV_M_HELLO = 0x81,
     TW_RDV_M_REGISTERED = 0x82, /* mailbox, 0: it is yours; 1: somebody newer took it; 2: refused */
     TW_RDV_M_DRAIN = 0x83,   /* the server is about to end: go elsewhere */
@@ -80,6 +80,9 @@ bool tw_lan_read_answer(struct tw_bytes in, struct tw_key *ret_name, uint16_t *r
 /* What an owner signs to get a mailbox: "thalweg register", a NUL, and the challenge. */
 #define TW_RDV_SIGNED (17 + TW_RDV_CHALLENGE)
 void tw_rdv_signed(const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV_SIGNED]);
+
+#define TW_RDV_PROOF 32
+void tw_rdv_proof(struct tw_bytes token, const uint8_t challenge[TW_RDV_CHALLENGE], uint8_t out[TW_RDV_PROOF]);
 
 /* Addresses on the wire: family (0 none, 4, 6), port, 4 or 16 bytes. */
 void tw_wr_addr(struct tw_wr *w, const struct tw_addr *a);

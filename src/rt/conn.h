@@ -12,6 +12,7 @@ enum { TW_RT_CONN_FRAME = 65536 }; /* the longest frame taken */
 
 struct splice;
 struct tw_rt_udp;
+struct tw_ws;
 
 struct conn {
     struct tw_timer timer; /* first member: handshake, retransmission, idleness */
@@ -33,6 +34,7 @@ struct conn {
     struct tw_addr remote, local;
     gnutls_session_t tls;
     struct tw_rt_tls *cred;
+    struct tw_ws *ws;      /* inside one; NULL: not */
     tw_time heard;
 
     uint8_t *rest;         /* the beginning of a frame that has not come whole */

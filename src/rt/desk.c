@@ -12,12 +12,21 @@
 #include "rt/link.h"
 #include "rt/os.h"
 #include "rt/sockaddr.h"
+#include "tunnel/forwarded.h"
+#include "tunnel/front.h"
+
+#define LOOK_WITHIN (10 * TW_SEC) /* so soon it must be clear what somebody wants */
 
 struct guest {
     struct tw_rt_link link;
     struct tw_rt_desk *desk;
     uint32_t id;
-    bool closing;
+    bool closing, known;     /* known: the machine has it */
+    bool by_proxy;           /* it came through a proxy that is believed */
+    bool looking;            /* it is not known yet what it wants */
+    struct tw_addr remote;   /* as that proxy says */
+    tw_time came;
+    struct guest *next, **at; /* of those that are looked at, the youngest first */
 };
 
 struct listener {
@@ -36,9 +45,11 @@ struct tw_rt_desk {
     size_t listener_n;
     uv_timer_t timer;
     struct tw_map guests; /* by id */
+    struct guest *looked_at;
     uint32_t next;
     unsigned handles;     /* that are not closed yet */
-    bool over, private_only;
+    struct tw_rt_desk_config cfg;
+    bool over;
 };
 
 static bool has_id(const void *item, const void *key)
@@ -75,14 +86,33 @@ static void on_guest_closed(struct tw_rt_link *l)
     released(d);
 }
 
+static void stop_looking(struct guest *g)
+{
+    if (!g->looking)
+        return;
+    g->looking = false;
+    *g->at = g->next;
+    if (g->next)
+        g->next->at = g->at;
+}
+
 /* The machine knows already, or is told. */
 static void dismiss(struct guest *g)
 {
     if (g->closing)
         return;
     g->closing = true;
+    stop_looking(g);
     tw_map_del(&g->desk->guests, hash_of(g->id), g);
     tw_rt_link_close(&g->link, on_guest_closed);
+}
+
+static void leave(struct guest *g)
+{
+    if (g->known)
+        tw_desk_disconnected(g->desk->desk, tw_rt_now(), g->id);
+    g->known = false;
+    dismiss(g);
 }
 
 static void on_timer(uv_timer_t *t);
@@ -99,18 +129,22 @@ static void pump(struct tw_rt_desk *d)
             tw_desk_backlog(d->desk, id, tw_rt_link_pending(&g->link));
         }
         if (end && (g = find(d, id))) {
-            tw_desk_disconnected(d->desk, tw_rt_now(), id);
-            dismiss(g);
+            leave(g);
         }
     }
     if (!d->over)
-        tw_rt_timer_at(&d->timer, tw_desk_deadline(d->desk), on_timer);
+        tw_rt_timer_at(&d->timer, tw_time_min(tw_desk_deadline(d->desk), d->looked_at ? tw_rt_now() + TW_SEC : TW_NEVER), on_timer);
 }
 
 static void on_timer(uv_timer_t *t)
 {
     struct tw_rt_desk *d = t->data;
     tw_desk_tick(d->desk, tw_rt_now());
+    for (struct guest *g = d->looked_at, *next; g; g = next) {
+        next = g->next;
+        if (tw_rt_now() - g->came >= LOOK_WITHIN)
+            leave(g);
+    }
     pump(d);
 }
 
@@ -119,11 +153,75 @@ static void on_open(struct tw_rt_link *l)
     (void)l;
 }
 
+static bool introduce(struct guest *g, const struct tw_addr *remote)
+{
+    struct tw_rt_desk *d = g->desk;
+    /* What the greeting says; once for each who comes is often enough. */
+    tw_desk_clock(d->desk, tw_rt_now(), (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC));
+    g->known = tw_desk_connected(d->desk, tw_rt_now(), g->id, remote) == 0;
+    return g->known;
+}
+
+static bool is_proxy(const struct tw_rt_desk *d, const struct tw_addr *a)
+{
+    for (size_t i = 0; i < d->cfg.proxy_n; i++)
+        if (tw_range_has(&d->cfg.proxies[i], a))
+            return true;
+    return false;
+}
+
+static void to_relay(struct guest *g, bool ws, struct tw_bytes data)
+{
+    struct tw_rt_desk *d = g->desk;
+    struct tw_rt_newcomer *n = malloc(sizeof(*n) + data.n);
+    struct sockaddr_storage ss = { 0 };
+    socklen_t ss_n = sizeof(ss);
+    int fd;
+    if (n) {
+        *n = (struct tw_rt_newcomer){ .ws = ws, .remote = g->remote, .n = data.n };
+        memcpy(n->bytes, data.p, data.n);
+        getsockname(g->link.conn.fd, (struct sockaddr *)&ss, &ss_n);
+        n->local = tw_rt_addr(&ss);
+        tw_rt_link_detach(&g->link, &fd, &n->session);
+        n->tls = n->session ? tw_rt_tls_ref(g->link.cfg.tls) : NULL;
+        d->cfg.turn(d->cfg.user, fd, n);
+    }
+    leave(g);
+}
+
+/* The first bytes. False: it is not ours any more, or too few have come. */
+static bool look(struct guest *g, struct tw_bytes data, size_t *ret_used)
+{
+    struct tw_rt_desk *d = g->desk;
+    struct tw_addr client;
+    enum tw_front what = tw_front_look(data);
+    *ret_used = 0;
+    if (what == TW_FRONT_MORE)
+        return false;
+    if (what != TW_FRONT_TURN && g->by_proxy && tw_forwarded_http(data, &client))
+        g->remote = client;
+    if (what != TW_FRONT_WEB && d->cfg.turn) {
+        *ret_used = data.n;
+        to_relay(g, what == TW_FRONT_TURN_WS, data);
+        return false;
+    }
+    stop_looking(g);
+    if (!g->known && !introduce(g, &g->remote)) {
+        *ret_used = data.n;
+        leave(g);
+        return false;
+    }
+    return true;
+}
+
 static size_t on_data(struct tw_rt_link *l, struct tw_bytes data)
 {
     struct guest *g = l->user;
+    size_t used;
     if (g->closing)
         return data.n;
+    if (g->looking && !look(g, data, &used))
+        return used;
     tw_desk_recv(g->desk->desk, tw_rt_now(), g->id, data);
     pump(g->desk);
     return data.n;
@@ -136,12 +234,25 @@ static void on_over(struct tw_rt_link *l, const char *why)
     (void)why;
     if (g->closing)
         return;
-    tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
-    dismiss(g);
+    leave(g);
     pump(d);
 }
 
-static const struct tw_rt_link_events events = { on_open, on_data, on_over };
+static size_t on_preface(struct tw_rt_link *l, struct tw_bytes first)
+{
+    struct guest *g = l->user;
+    struct tw_addr client;
+    size_t used;
+    int err = g->by_proxy ? tw_forwarded_proxy(first, &client, &used) : TW_ENOTFOUND;
+    if (err)
+        return err == TW_ENOTFOUND ? TW_RT_PREFACE_NONE : err == TW_ESHORT ? 0 : TW_RT_PREFACE_BAD;
+    if (client.family)
+        g->remote = client;
+    return used;
+}
+
+static const struct tw_rt_link_events events = { on_open, on_data, on_over, NULL },
+                                      by_proxy = { on_open, on_data, on_over, on_preface };
 
 static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
 {
@@ -151,25 +262,30 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
         return false;
     g->desk = d;
     g->id = ++d->next;
+    g->remote = *remote;
+    g->came = tw_rt_now();
+    g->by_proxy = is_proxy(d, remote);
     if (tw_map_put(&d->guests, hash_of(g->id), g)) {
         free(g);
         return false;
     }
-    /* What the greeting says; once for each who comes is often enough. */
-    tw_desk_clock(d->desk, tw_rt_now(), (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC));
-    if (tw_desk_connected(d->desk, tw_rt_now(), g->id, remote)) {
-        tw_map_del(&d->guests, hash_of(g->id), g);
-        free(g);
-        return false;
-    }
     struct tw_rt_tls *tls = l->tls ? tw_rt_tls_ref(d->tls) : NULL;
-    if (tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, "http/1.1", &events, g)) {
+    /* A proxy is no source of which there can be too many: who comes through it is known later. */
+    if ((!g->by_proxy && !introduce(g, remote)) ||
+        tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, "http/1.1", g->by_proxy ? &by_proxy : &events, g)) {
         tw_rt_tls_unref(tls);
-        tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
+        if (g->known)
+            tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
         tw_map_del(&d->guests, hash_of(g->id), g);
         free(g);
         return false;
     }
+    g->looking = true;
+    g->next = d->looked_at;
+    g->at = &d->looked_at;
+    if (g->next)
+        g->next->at = &g->next;
+    d->looked_at = g;
     d->handles++;
     return true;
 }
@@ -186,7 +302,7 @@ static void on_accept(uv_poll_t *poll, int status, int ready)
         if (fd < 0)
             break;
         struct tw_addr remote = tw_rt_addr(&ss);
-        bool stranger = l->desk->private_only && tw_relay_is_public(&remote);
+        bool stranger = l->desk->cfg.private_only && tw_relay_is_public(&remote);
         if (stranger || !admit(l, fd, &remote))
             close(fd);
     }
@@ -250,7 +366,7 @@ int tw_rt_desk_new(const struct tw_rt_desk_config *cfg, uv_loop_t *loop, struct 
     if (!d)
         return TW_ENOMEM;
     d->loop = loop;
-    d->private_only = cfg->private_only;
+    d->cfg = *cfg;
     int err = tw_desk_new(&cfg->desk, &env, &d->desk);
     if (err) {
         free(d);

@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "rendezvous/server.h"
+#include "rt/server.h"
 #include "rt/tls.h"
 
 enum { TW_RT_DESK_LISTENERS = 32 };
@@ -19,6 +20,12 @@ struct tw_rt_desk_config {
     struct tw_rt_desk_listener listener[TW_RT_DESK_LISTENERS];
     size_t listener_n;
     struct tw_rt_tls *tls; /* NULL: no listener has TLS */
+    /* Who comes to relay, TURN told apart by its first bytes: fd and newcomer are the callee's from then on. NULL: nobody
+     * relays here. */
+    void (*turn)(void *user, int fd, struct tw_rt_newcomer *newcomer);
+    void *user;
+    const struct tw_range *proxies; /* are believed when they say for whom they speak; borrowed */
+    size_t proxy_n;
     bool private_only;     /* takes nobody who comes from the open Internet */
 };
 

@@ -1,128 +1,180 @@
 #include "rt/endpoint.h"
 
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "rt/os.h"
 #include "rt/sockaddr.h"
+#include "tunnel/front.h"
 
-enum { ADDRS_MAX = 8 };
+enum { ADDRS_MAX = 8, STAGGER_MS = 250 /* RFC 8305 §5 */ };
 
-/* A connection to a rendezvous server: a name, its addresses one after the other, TLS. */
+/* One address of a server, or of the proxy before it. */
+struct attempt {
+    struct rdv_link *of;
+    struct tw_rt_link link;
+    enum { ATTEMPT_NOT_YET, ATTEMPT_RUNS, ATTEMPT_CLOSES, ATTEMPT_OVER } state;
+};
+
+/* A connection to a rendezvous server: a name, its addresses, one after the other and then by turns, TLS. */
 struct rdv_link {
     struct rdv_link *next;
     struct tw_rt_endpoint *owner;
     uint32_t sock;
     struct tw_rdv_addr server;
-    struct tw_rt_link link;
+    bool by_proxy;
     uv_getaddrinfo_t lookup;
+    uv_timer_t timer;      /* the next address is tried, too */
     struct tw_addr addrs[ADDRS_MAX];
-    unsigned addr_n, at;
-    enum {
-        LINK_LOOKUP, /* of its name */
-        LINK_NEXT,   /* between two addresses */
-        LINK_LINK,
-        LINK_CLOSING, /* one address did not do */
-        LINK_END,
-    } state;
+    struct attempt attempts[ADDRS_MAX];
+    struct attempt *up;    /* NULL: none is connected yet */
+    unsigned addr_n, at;   /* at: the next to be tried */
+    bool looking, ended, timer_closed;
+    char why[200];         /* the last one failed */
 };
 
 static struct rdv_link *find(struct tw_rt_endpoint *r, uint32_t sock)
 {
     for (struct rdv_link *l = r->links; l; l = l->next)
-        if (l->sock == sock && l->state != LINK_END)
+        if (l->sock == sock && !l->ended)
             return l;
     return NULL;
 }
 
+/* Once nothing of it is left in the loop. */
 static void forget(struct rdv_link *l)
 {
     struct rdv_link **at = &l->owner->links;
+    if (!l->ended || l->looking || !l->timer_closed)
+        return;
+    for (int i = 0; i < ADDRS_MAX; i++)
+        if (l->attempts[i].state == ATTEMPT_RUNS || l->attempts[i].state == ATTEMPT_CLOSES)
+            return;
     while (*at != l)
         at = &(*at)->next;
     *at = l->next;
     free(l);
 }
 
-static void failed(struct rdv_link *l, const char *why)
+static void failed(struct rdv_link *l)
 {
     struct tw_rt_endpoint *r = l->owner;
     uint32_t sock = l->sock;
     if (r->over)
         return;
-    tw_endpoint_link_up(r->endpoint, tw_rt_now(), sock, NULL, why); /* which closes it */
+    snprintf(r->why, sizeof(r->why), "%s", l->why[0] ? l->why : "it could not be connected to");
+    tw_endpoint_link_up(r->endpoint, tw_rt_now(), sock, NULL, r->why); /* which closes it */
     tw_rt_endpoint_pump(r);
 }
 
-static void try_next(struct rdv_link *l);
-
-static void on_closed(struct tw_rt_link *link)
+static void on_attempt_closed(struct tw_rt_link *link)
 {
-    struct rdv_link *l = link->user;
-    if (l->state == LINK_END) {
-        forget(l);
-        return;
-    }
-    l->state = LINK_NEXT;
-    try_next(l);
+    struct attempt *t = link->user;
+    t->state = ATTEMPT_OVER;
+    forget(t->of);
 }
 
-/* What is under way frees it when it is over. */
+static void close_attempt(struct attempt *t)
+{
+    if (t->state != ATTEMPT_RUNS)
+        return;
+    t->state = ATTEMPT_CLOSES;
+    tw_rt_link_close(&t->link, on_attempt_closed);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    struct rdv_link *l = h->data;
+    l->timer_closed = true;
+    forget(l);
+}
+
 static void close_link(struct tw_rt_endpoint *r, uint32_t sock)
 {
     struct rdv_link *l = find(r, sock);
     if (!l)
         return;
-    bool looking = l->state == LINK_LOOKUP, linked = l->state == LINK_LINK, idle = l->state == LINK_NEXT;
-    l->state = LINK_END;
-    if (looking)
+    l->ended = true;
+    if (l->looking)
         uv_cancel((uv_req_t *)&l->lookup);
-    else if (linked)
-        tw_rt_link_close(&l->link, on_closed);
-    else if (idle)
-        forget(l);
+    for (int i = 0; i < ADDRS_MAX; i++)
+        close_attempt(&l->attempts[i]);
+    uv_close((uv_handle_t *)&l->timer, on_timer_closed);
+}
+
+/* What cannot be known about it, or is wrong with it. */
+static void doubt(struct rdv_link *l, const struct tw_rt_link *link)
+{
+    struct tw_rt_endpoint *r = l->owner;
+    char note[400];
+    bool unknown = link->cfg.tls && !link->cfg.pin && !link->cfg.host;
+    if (!link->doubt && !unknown)
+        return;
+    tw_endpoint_doubt(r->endpoint, l->sock);
+    if (!r->cfg.on_note)
+        return;
+    if (unknown)
+        snprintf(note, sizeof(note), "its certificate says nothing, as there is neither a name nor a pin to compare it with; "
+                                     "nothing depends on it but who sees that we are there");
+    else
+        snprintf(note, sizeof(note), "%s; it may be that a proxy here opens TLS. Nothing depends on it but who sees that we are "
+                                     "there (--strict-tls refuses)", link->doubt);
+    r->cfg.on_note(r, &l->server, note, !unknown);
 }
 
 static void on_open(struct tw_rt_link *link)
 {
-    struct rdv_link *l = link->user;
+    struct attempt *t = link->user;
+    struct rdv_link *l = t->of;
     struct tw_rt_endpoint *r = l->owner;
     struct tw_addr remote = link->cfg.server;
+    if (l->up || l->ended)
+        return;
+    l->up = t;
     l->at = l->addr_n; /* no other address is tried any more */
-    if (r->cfg.on_note && link->cfg.tls && !link->cfg.pin && !link->cfg.host)
-        r->cfg.on_note(r, &l->server, "its certificate says nothing, as there is neither a name nor a pin to "
-                                      "compare it with; nothing depends on it but who sees that we are there");
-    tw_endpoint_link_up(r->endpoint, tw_rt_now(), l->sock, &remote, NULL);
+    uv_timer_stop(&l->timer);
+    for (int i = 0; i < ADDRS_MAX; i++)
+        if (&l->attempts[i] != t)
+            close_attempt(&l->attempts[i]);
+    doubt(l, link);
+    tw_endpoint_link_up(r->endpoint, tw_rt_now(), l->sock, l->by_proxy ? NULL : &remote, NULL);
     tw_rt_endpoint_pump(r);
 }
 
 static size_t on_data(struct tw_rt_link *link, struct tw_bytes data)
 {
-    struct rdv_link *l = link->user;
+    struct attempt *t = link->user;
+    struct rdv_link *l = t->of;
     struct tw_rt_endpoint *r = l->owner;
     struct tw_datagram d = { .sock = l->sock, .iov = &data, .iov_n = 1 };
-    if (r->over || l->state != LINK_LINK)
+    if (r->over || l->ended || l->up != t)
         return data.n;
     tw_endpoint_recv(r->endpoint, tw_rt_now(), &d);
     tw_rt_endpoint_pump(r);
     return data.n;
 }
 
+static bool try_next(struct rdv_link *l);
+
 static void on_over(struct tw_rt_link *link, const char *why)
 {
-    struct rdv_link *l = link->user;
-    if (l->state != LINK_LINK)
+    struct attempt *t = link->user;
+    struct rdv_link *l = t->of;
+    if (l->ended)
         return;
-    if (l->at < l->addr_n) { /* another address of it may do */
-        l->state = LINK_CLOSING;
-        tw_rt_link_close(link, on_closed);
-        return;
-    }
-    failed(l, why);
+    snprintf(l->why, sizeof(l->why), "%s", why);
+    bool was_up = l->up == t;
+    close_attempt(t);
+    for (int i = 0; i < ADDRS_MAX && !was_up; i++)
+        if (l->attempts[i].state == ATTEMPT_RUNS)
+            return; /* another address of it may do */
+    if (was_up || !try_next(l))
+        failed(l);
 }
 
-static const struct tw_rt_link_events events = { on_open, on_data, on_over };
+static const struct tw_rt_link_events events = { on_open, on_data, on_over, NULL };
 
 /* Whom the certificate must be from. */
 static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
@@ -135,55 +187,79 @@ static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
     if (!*tls && (by_name ? tw_rt_tls_new_client(r->cfg.ca, tls, &why) : tw_rt_tls_new_trusting_none(tls)))
         return false;
     how->tls = *tls;
-    how->host = by_name ? l->server.host : NULL;
+    how->host = l->server.host;
     how->pin = l->server.pinned ? l->server.pin : NULL;
+    if (!by_name && !l->server.pinned)
+        how->host = NULL;
     how->alpn = "http/1.1";
+    how->lenient = !r->cfg.strict;
     return true;
 }
 
-static void try_next(struct rdv_link *l)
+/* How to get to the server by this address of its, or of the proxy's. */
+static bool way_to(struct rdv_link *l, const struct tw_addr *addr, struct tw_rt_link_config *how)
 {
-    struct tw_rt_link_config how = { .transport = l->server.plain ? TW_TRANSPORT_TCP : TW_TRANSPORT_TLS };
-    const char *why = "it could not be connected to";
-    while (l->at < l->addr_n) {
-        how.server = l->addrs[l->at++];
-        if (!l->server.plain && !judge_by(l, &how)) {
-            why = "TLS can't be started: is there a list of trusted certificates?";
-            break;
-        }
-        l->state = LINK_LINK;
-        if (!tw_rt_link_open(&l->link, l->owner->sockets.loop, &how, &events, l))
-            return;
-        l->state = LINK_NEXT;
+    *how = (struct tw_rt_link_config){ .transport = l->server.plain ? TW_TRANSPORT_TCP : TW_TRANSPORT_TLS, .server = *addr };
+    if (l->by_proxy) {
+        how->proxy = &l->owner->cfg.proxy;
+        how->target = l->server.host;
+        how->target_port = l->server.port;
     }
-    failed(l, why);
+    return l->server.plain || judge_by(l, how);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    (void)try_next(t->data);
+}
+
+/* False: there is none left. */
+static bool try_next(struct rdv_link *l)
+{
+    struct tw_rt_link_config how;
+    while (l->at < l->addr_n) {
+        struct attempt *t = &l->attempts[l->at];
+        *t = (struct attempt){ .of = l };
+        if (!way_to(l, &l->addrs[l->at++], &how)) {
+            snprintf(l->why, sizeof(l->why), "TLS can't be started: is there a list of trusted certificates?");
+            return false;
+        }
+        if (tw_rt_link_open(&t->link, l->owner->sockets.loop, &how, &events, t))
+            continue;
+        t->state = ATTEMPT_RUNS;
+        if (l->at < l->addr_n)
+            uv_timer_start(&l->timer, on_timer, STAGGER_MS, 0);
+        return true;
+    }
+    return false;
 }
 
 static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
     struct rdv_link *l = req->data;
+    uint16_t port = l->by_proxy ? l->owner->cfg.proxy.port : l->server.port;
+    l->looking = false;
     for (struct addrinfo *i = status ? NULL : found; i && l->addr_n < ADDRS_MAX; i = i->ai_next) {
         struct sockaddr_storage ss = { 0 };
         memcpy(&ss, i->ai_addr, i->ai_addrlen);
         l->addrs[l->addr_n] = tw_rt_addr(&ss);
         if (l->addrs[l->addr_n].family)
-            l->addrs[l->addr_n++].port = l->server.port;
+            l->addrs[l->addr_n++].port = port;
     }
     uv_freeaddrinfo(found);
-    if (l->state == LINK_END) {
+    if (l->ended) {
         forget(l);
         return;
     }
-    l->state = LINK_NEXT;
-    if (l->addr_n)
-        try_next(l);
-    else
-        failed(l, "there is no such name");
+    snprintf(l->why, sizeof(l->why), l->by_proxy ? "there is no such proxy" : "there is no such name");
+    if (!try_next(l))
+        failed(l);
 }
 
 static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *ev)
 {
     static const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+    const struct tw_proxy_url *proxy = &r->cfg.proxy;
     struct rdv_link *l = calloc(1, sizeof(*l));
     struct tw_addr ip;
     if (!l) {
@@ -195,16 +271,21 @@ static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *
     l->server = ev->server;
     l->next = r->links;
     r->links = l;
-    if (!tw_addr_parse(l->server.host, l->server.port, &ip)) {
+    uv_timer_init(r->sockets.loop, &l->timer);
+    l->timer.data = l;
+    l->by_proxy = proxy->kind != TW_PROXY_NONE && !tw_proxy_is_exempt(r->cfg.no_proxy, l->server.host);
+    const char *host = l->by_proxy ? proxy->host : l->server.host;
+    if (!tw_addr_parse(host, l->by_proxy ? proxy->port : l->server.port, &ip)) {
         l->addrs[l->addr_n++] = ip;
-        l->state = LINK_NEXT;
-        try_next(l);
+        if (!try_next(l))
+            failed(l);
         return;
     }
     l->lookup.data = l;
-    if (uv_getaddrinfo(r->sockets.loop, &l->lookup, on_looked_up, l->server.host, NULL, &hints)) {
-        l->state = LINK_NEXT;
-        failed(l, "its name can't be looked up");
+    l->looking = uv_getaddrinfo(r->sockets.loop, &l->lookup, on_looked_up, host, NULL, &hints) == 0;
+    if (!l->looking) {
+        snprintf(l->why, sizeof(l->why), "its name can't be looked up");
+        failed(l);
     }
 }
 
@@ -298,11 +379,29 @@ static bool next_event(struct tw_rt_sockets *s)
     return true;
 }
 
+/* By the way on which the rendezvous was reached. */
+static void inside_rendezvous(struct tw_rt_endpoint *r, const struct tw_ice_event *ev, struct tw_rt_link_config *how)
+{
+    static struct tw_ws_config ws = { .path = TW_FRONT_PATH, .protocol = TW_TURN_PROTOCOL, .max_message = TW_TURN_MESSAGE_MAX };
+    const struct tw_rdv_addr *at = tw_endpoint_turn_at(r->endpoint, ev->sock, ev->server);
+    how->transport = TW_TRANSPORT_TCP; /* to nowhere, unless this is found: */
+    for (struct rdv_link *l = r->links; l && at; l = l->next)
+        if (l->up && !l->ended && tw_rdv_addr_eq(&l->server, at) && way_to(l, &l->up->link.cfg.server, how)) {
+            ws.host = l->server.host;
+            how->ws = &ws;
+            return;
+        }
+}
+
 /* A relay is trusted with nothing: whose certificate it shows does not matter. */
 static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct tw_rt_link_config *how)
 {
     struct tw_rt_endpoint *r = s->user;
     how->transport = tw_endpoint_turn(r->endpoint, ev->sock, ev->server);
+    if (how->transport == TW_TRANSPORT_WS) {
+        inside_rendezvous(r, ev, how);
+        return;
+    }
     if (!r->trusting_none && tw_rt_tls_new_trusting_none(&r->trusting_none))
         how->transport = TW_TRANSPORT_TCP;
     how->tls = r->trusting_none;
@@ -311,8 +410,8 @@ static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct 
 static void send_link(struct tw_rt_sockets *s, const struct tw_datagram *d)
 {
     struct rdv_link *l = find(s->user, d->sock);
-    if (l && l->state == LINK_LINK)
-        (void)!tw_rt_link_send(&l->link, d->iov, d->iov_n);
+    if (l && l->up)
+        (void)!tw_rt_link_send(&l->up->link, d->iov, d->iov_n);
 }
 
 static const struct tw_rt_sockets_ops ops = {

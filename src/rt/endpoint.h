@@ -15,8 +15,11 @@ struct tw_rt_endpoint_config {
     /* Every event of the endpoint but those about sockets. Verbs may be called from here. */
     void (*on_event)(struct tw_rt_endpoint *r, const struct tw_endpoint_event *ev);
     /* What can't be known about a server: without a name and a pin its certificate says nothing. NULL: nobody
-     * asks. */
-    void (*on_note)(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note);
+     * asks. wrong: or what is wrong with it. */
+    void (*on_note)(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note, bool wrong);
+    struct tw_proxy_url proxy; /* to rendezvous servers, and relays inside them, through it; kind NONE: straight */
+    const char *no_proxy;      /* but not to these hosts (tw_proxy_is_exempt()); NULL: to none */
+    bool strict;               /* no server with a certificate that is not the right one */
     struct tw_bytes ca; /* PEM: trust only these; empty: the system's */
     void *user;
 };
@@ -29,6 +32,7 @@ struct tw_rt_endpoint {
     struct tw_rt_sockets sockets;
     struct tw_rt_lan lan; /* if the endpoint's configuration says so */
     struct rdv_link *links;
+    char why[200];        /* the last one failed */
     struct tw_rt_tls *trusting, *trusting_none; /* NULL: were never needed */
     bool over;
 };

@@ -57,15 +57,20 @@ static void opened(struct tw_rt_link *l)
     l->events->on_open(l);
 }
 
-/* Who the server is: as the certificate says, or as the library puts what is wrong with it. */
+/* As the library puts what is wrong with the certificate; NULL: nothing. */
 static const char *why_untrusted(const struct tw_rt_link *l)
 {
     static char text[256];
     gnutls_datum_t said;
-    unsigned status = gnutls_session_get_verify_cert_status(l->conn.tls);
-    if (status == 0 || status == (unsigned)-1 ||
-        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &said, 0) < 0)
-        return "the TLS handshake failed";
+    unsigned status = 0;
+    if (!l->host[0] || l->cfg.pin)
+        return NULL;
+    if (gnutls_certificate_verify_peers3(l->conn.tls, l->host, &status))
+        return "its certificate cannot be checked";
+    if (status == 0)
+        return NULL;
+    if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &said, 0) < 0)
+        return "its certificate is not to be trusted";
     snprintf(text, sizeof(text), "%s", (const char *)said.data);
     gnutls_free(said.data);
     return text;
@@ -152,10 +157,13 @@ static void shake_hands(struct tw_rt_link *l)
 {
     int step = conn_handshake(&l->conn);
     if (step < 0)
-        over(l, why_untrusted(l));
-    else if (step > 0 && !is_pinned(l))
-        over(l, "the server has another certificate than the pin after # says");
-    else if (step > 0)
+        over(l, "the TLS handshake failed");
+    if (step <= 0)
+        return;
+    l->doubt = !is_pinned(l) ? "the server has another certificate than the pin after # says" : why_untrusted(l);
+    if (l->doubt && !l->cfg.lenient)
+        over(l, l->doubt);
+    else
         after_tls(l);
 }
 
@@ -234,6 +242,25 @@ static void connected(struct tw_rt_link *l)
     } else {
         after_connection(l);
     }
+}
+
+static void read_preface(struct tw_rt_link *l)
+{
+    uint8_t first[1024];
+    ssize_t n = recv(l->conn.fd, first, sizeof(first), MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    size_t used = n > 0 ? l->events->on_preface(l, tw_bytes(first, (size_t)n)) : TW_RT_PREFACE_BAD;
+    if (used == TW_RT_PREFACE_BAD) {
+        over(l, "the connection was closed");
+        return;
+    }
+    if (used == 0)
+        return;
+    if (used != TW_RT_PREFACE_NONE)
+        (void)!recv(l->conn.fd, first, used, MSG_DONTWAIT);
+    l->step = l->after_preface;
+    l->open = l->step == LINK_STANDS;
 }
 
 /* RFC 4571's lengths and STUN begin with a byte below those of letters. */
@@ -326,6 +353,8 @@ static void on_ready(uv_poll_t *p, int status, int events)
     (void)status;
     if (l->step == LINK_CONNECTS)
         connected(l);
+    if (!l->over && l->step == LINK_PREFACE)
+        read_preface(l);
     if (!l->over && l->step == LINK_PROXY)
         talk_to_proxy(l);
     if (!l->over && l->step == LINK_LOOKS)
@@ -355,8 +384,6 @@ static int start_tls(struct tw_rt_link *l, unsigned side)
         gnutls_alpn_set_protocols(l->conn.tls, &alpn, 1, 0);
     }
     gnutls_transport_set_int(l->conn.tls, l->conn.fd);
-    if (l->host[0] && !l->cfg.pin)
-        gnutls_session_set_verify_cert(l->conn.tls, l->host, 0);
     if (l->host[0] && tw_addr_parse(l->host, 0, &ip)) /* RFC 6066 §3: names only */
         gnutls_server_name_set(l->conn.tls, GNUTLS_NAME_DNS, l->host, strlen(l->host));
     if (is_datagram(l)) {
@@ -462,6 +489,11 @@ static int adopt(struct tw_rt_link *l, uv_loop_t *loop, int fd, const struct tw_
     int err = prepare(l, cfg, &l->ws_any);
     if (!err && step == LINK_TLS)
         err = start_tls(l, GNUTLS_SERVER);
+    if (events->on_preface) {
+        l->after_preface = step;
+        l->step = LINK_PREFACE;
+        l->open = false;
+    }
     err = err ? err : begin(l, loop);
     if (err)
         let_go(l);

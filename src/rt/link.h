@@ -17,6 +17,7 @@ struct tw_rt_link_config {
     const char *host;            /* whose certificate it must be; NULL: anybody's */
     const uint8_t *pin;          /* or whose public key: the first bytes of its SHA-256; NULL: any; copied */
     const char *alpn;            /* static; NULL: TURN's */
+    bool lenient;                /* another certificate is no reason to fail: `doubt` says what is wrong with it */
     const struct tw_proxy_url *proxy; /* whose address `server` is; NULL: none. Copied, as is */
     const char *target;          /* where it is to connect to, */
     uint16_t target_port;        /* with this port */
@@ -41,7 +42,12 @@ struct tw_rt_link_events {
     size_t (*on_data)(struct tw_rt_link *l, struct tw_bytes data);
     /* It could not be opened, or is over. Once; only tw_rt_link_close() is legal then. */
     void (*on_over)(struct tw_rt_link *l, const char *why);
+    /* Of an adopted link, before all else and before TLS: the first bytes. Returns how many were for nobody behind it: more
+     * than 0, or 0 if too few have come, or TW_RT_PREFACE_NONE: there is none, or TW_RT_PREFACE_BAD. NULL: not asked. */
+    size_t (*on_preface)(struct tw_rt_link *l, struct tw_bytes first);
 };
+#define TW_RT_PREFACE_NONE SIZE_MAX
+#define TW_RT_PREFACE_BAD (SIZE_MAX - 1)
 
 struct tw_rt_link {
     struct tw_rt_link_config cfg;
@@ -50,7 +56,9 @@ struct tw_rt_link {
     struct conn conn;
     uv_poll_t poll;
     bool open, over;
-    enum link_step { LINK_CONNECTS, LINK_PROXY, LINK_LOOKS, LINK_TLS, LINK_LOOKS_INSIDE, LINK_WS, LINK_STANDS } step;
+    enum link_step { LINK_CONNECTS, LINK_PREFACE, LINK_PROXY, LINK_LOOKS, LINK_TLS, LINK_LOOKS_INSIDE, LINK_WS, LINK_STANDS } step;
+    enum link_step after_preface;
+    const char *doubt;           /* NULL: the server is who it should be, or nobody in particular; static */
     struct tw_proxy *proxy;
     struct tw_ws *ws, *ws_any;   /* ws_any: if the first bytes are HTTP */
     uint8_t *gathered;           /* for one message, GATHER bytes */

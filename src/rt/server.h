@@ -87,6 +87,18 @@ struct tw_addr tw_rt_server_tcp_listener(const struct tw_rt_server *s, unsigned 
 TW_NODISCARD int tw_rt_server_configure(struct tw_rt_server *s, const struct tw_relay_config *cfg,
                                         struct tw_rt_tls *tls);
 
+/* A client's connection that somebody else has accepted, up to where TURN begins in it. */
+struct tw_rt_newcomer {
+    gnutls_session_t session;    /* NULL: no TLS */
+    struct tw_rt_tls *tls;       /* a reference, with session */
+    bool ws;                     /* inside a WebSocket, whose request is in `bytes` */
+    struct tw_addr remote, local;
+    size_t n;
+    uint8_t bytes[];             /* what was read of it already */
+};
+/* From any thread; fd and newcomer are the server's from then on. */
+void tw_rt_server_adopt(struct tw_rt_server *s, int fd, struct tw_rt_newcomer *newcomer);
+
 /* A snapshot; each worker's counters are read as of its last pass. */
 void tw_rt_server_stats(const struct tw_rt_server *s, struct tw_rt_server_stats *ret);
 void tw_rt_server_worker_stats(const struct tw_rt_server *s, unsigned worker,

@@ -364,6 +364,8 @@ static void tear_down(struct worker *w)
 {
     uv_walk(&w->loop, close_handle, NULL);
     uv_run(&w->loop, UV_RUN_DEFAULT);
+    if (w->relay)
+        worker_take_box(w); /* who has just come in is not forgotten */
     for (uint32_t i = 0; w->relay && i < w->conn_cap; i++)
         if (w->conns[i])
             worker_conn_close(w, w->conns[i]);

@@ -78,6 +78,7 @@ struct tw_rt_server {
 
     uv_mutex_t tls_lock; /* of tls */
     struct tw_rt_tls *tls;
+    atomic_uint adopted; /* so many, one worker after the other */
 
     /* How a worker's start or change went, told to the thread that asked. */
     uv_sem_t told;
@@ -116,6 +117,8 @@ void worker_connect_hot(struct worker *w, struct tw_rt_udp *u);
 
 /* worker_conn.c: clients' connections. */
 void worker_accept(struct worker *w, unsigned listener);
+/* newcomer is freed; fd may be -1: it did not arrive. */
+void worker_adopt(struct worker *w, int fd, struct tw_rt_newcomer *newcomer);
 struct conn *worker_conn(const struct worker *w, uint32_t id);
 struct conn *worker_conn_new(struct worker *w, uint32_t kind, const struct tw_addr *remote,
                              const struct tw_addr *local);

@@ -8,6 +8,8 @@
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 #include "rt/worker.h"
+#include "tunnel/front.h"
+#include "tunnel/ws.h"
 
 enum {
     ACCEPT_PER_PASS = 64,
@@ -122,6 +124,7 @@ void worker_conn_close(struct worker *w, struct conn *c)
     if (c->fd >= 0)
         close(c->fd);
     tw_rt_source_left(w->server->open, c->source);
+    tw_ws_free(c->ws);
     free(c->rest);
     free(c->out);
     c->out = c->rest = NULL;
@@ -324,31 +327,56 @@ static void let_read(struct worker *w, struct conn *c)
     worker_conn_arm(w, c, tw_time_add(w->now, w->idle));
 }
 
-/* One reading. True: there may be more. */
-static bool read_once(struct worker *w, struct conn *c)
+/* Out of a WebSocket come pieces of the same stream. */
+static int unwrap(struct worker *w, struct conn *c, struct tw_bytes raw, uint8_t *to, size_t cap, size_t *ret_n)
 {
-    size_t got, whole;
-    uint8_t *buf = worker_buffer(w);
-    if (c->rest_n)
-        memcpy(buf, c->rest, c->rest_n);
-    int err = conn_read(c, buf + c->rest_n, TW_RT_CONN_FRAME - c->rest_n, &got);
-    if (err) {
-        worker_conn_close(w, c);
-        return false;
+    struct tw_ws_event ev;
+    int err = 0;
+    *ret_n = 0;
+    tw_ws_recv(c->ws, raw);
+    struct tw_bytes out = tw_ws_out(c->ws);
+    if (out.n && !conn_put(c, &out, 1, PENDING_MAX))
+        err = TW_EFULL;
+    worker_conn_mark(w, c);
+    while (!err && tw_ws_poll_event(c->ws, &ev)) {
+        if (ev.type == TW_WS_CLOSED || ev.data.n > cap - *ret_n)
+            err = TW_EFULL;
+        else if (ev.type == TW_WS_MESSAGE && ev.data.n) {
+            memcpy(to + *ret_n, ev.data.p, ev.data.n);
+            *ret_n += ev.data.n;
+        }
     }
-    size_t n = c->rest_n + got;
-    bool more = n == TW_RT_CONN_FRAME;
-    if (got == 0)
-        return false;
+    return err;
+}
+
+static int read_layers(struct worker *w, struct conn *c, uint8_t *to, size_t cap, size_t *ret_n, bool *ret_more)
+{
+    size_t n;
+    if (!c->ws) {
+        int err = conn_read(c, to, cap, ret_n);
+        *ret_more = *ret_n == cap;
+        return err;
+    }
+    uint8_t *raw = worker_buffer(w);
+    int err = conn_read(c, raw, TW_TURN_MESSAGE_MAX, &n);
+    *ret_n = 0;
+    *ret_more = n == TW_TURN_MESSAGE_MAX;
+    return err || n == 0 ? err : unwrap(w, c, tw_bytes(raw, n), to, cap, ret_n);
+}
+
+/* n bytes at buf: what was left of before, and more. False: it is closed, or not to be read now. */
+static bool take_bytes(struct worker *w, struct conn *c, uint8_t *buf, size_t n)
+{
+    size_t whole;
     c->heard = w->now;
     w->count.received++;
-    if (whole_frames(buf, n, &whole) || (whole == 0 && more) ||
-        !keep_rest(c, buf + whole, n - whole)) {
+    if (whole_frames(buf, n, &whole) || (whole == 0 && n == TW_RT_CONN_FRAME) || !keep_rest(c, buf + whole, n - whole) ||
+        (c->ws && whole && tw_get_u16(buf) == TW_STUN_CONNECTION_BIND)) { /* a peer's bytes are in no WebSocket */
         w->count.stream_malformed++;
         worker_conn_close(w, c);
         return false;
     }
-    uint64_t key = (uint64_t)c->gen << 32 | c->id;
+    uint64_t key= (uint64_t)c->gen << 32 | c->id;
     if (whole && tw_get_u16(buf) == TW_STUN_CONNECTION_BIND)
         hold(w, c);
     if (whole) {
@@ -358,8 +386,25 @@ static bool read_once(struct worker *w, struct conn *c)
         worker_feed(w, &d);
     }
     c = worker_conn(w, (uint32_t)key);
-    return c && c->gen == key >> 32 && c->state == CONN_OPEN && !c->held &&
-           (more || (c->tls && gnutls_record_check_pending(c->tls) > 0));
+    return c && c->gen == key >> 32 && c->state == CONN_OPEN && !c->held;
+}
+
+/* One reading. True: there may be more. */
+static bool read_once(struct worker *w, struct conn *c)
+{
+    size_t got;
+    bool more;
+    uint8_t *buf = worker_buffer(w);
+    if (c->rest_n)
+        memcpy(buf, c->rest, c->rest_n);
+    int err = read_layers(w, c, buf + c->rest_n, TW_RT_CONN_FRAME - c->rest_n, &got, &more);
+    if (err) {
+        worker_conn_close(w, c);
+        return false;
+    }
+    if (got == 0)
+        return more;
+    return take_bytes(w, c, buf, c->rest_n + got) && (more || (c->tls && gnutls_record_check_pending(c->tls) > 0));
 }
 
 static void read_stream(struct worker *w, struct conn *c)
@@ -369,6 +414,44 @@ static void read_stream(struct worker *w, struct conn *c)
     for (int i = 0; i < 4 && read_once(w, c); i++)
         if (!(c = worker_conn(w, id)))
             return;
+}
+
+void worker_adopt(struct worker *w, int fd, struct tw_rt_newcomer *n)
+{
+    static const struct tw_ws_config ws = { .server = true, .path = TW_FRONT_PATH, .protocol = TW_TURN_PROTOCOL,
+                                            .max_message = TW_TURN_MESSAGE_MAX };
+    struct tw_env env = { .rng = tw_rt_rng() };
+    struct conn *c = fd >= 0 ? worker_conn_new(w, TW_RELAY_STREAM, &n->remote, &n->local) : NULL;
+    if (!c || worker_watch_fd(w, fd, EPOLLIN, (uint64_t)c->gen << 32 | c->id)) {
+        if (n->session)
+            gnutls_deinit(n->session);
+        tw_rt_tls_unref(n->tls);
+        if (fd >= 0)
+            close(fd);
+        if (c)
+            worker_conn_close(w, c);
+        free(n);
+        return;
+    }
+    c->fd = fd;
+    c->watched = EPOLLIN;
+    c->tls = n->session;
+    c->cred = n->tls;
+    if (c->tls)
+        gnutls_transport_set_int(c->tls, fd);
+    w->count.tcp_accepted++;
+    opened(w, c);
+    size_t got = n->n;
+    uint8_t *buf = worker_buffer(w);
+    if (n->n > TW_RT_CONN_FRAME || (n->ws && (tw_ws_new(&ws, &env, &c->ws) || unwrap(w, c, tw_bytes(n->bytes, n->n), buf, TW_RT_CONN_FRAME, &got)))) {
+        worker_conn_close(w, c);
+    } else if (got) {
+        if (!n->ws)
+            memcpy(buf, n->bytes, n->n);
+        if (take_bytes(w, c, buf, got))
+            read_stream(w, c); /* TLS may have more of it */
+    }
+    free(n);
 }
 
 /* --- writing ------------------------------------------------------------------------------ */
@@ -393,6 +476,14 @@ static void write_conn(struct worker *w, struct conn *c)
         worker_conn_watch(w, c);
 }
 
+static bool put_ws(struct conn *c, const struct tw_datagram *d)
+{
+    if (conn_pending(c) > PENDING_MAX - TW_TURN_MESSAGE_MAX || tw_ws_send(c->ws, d->iov, d->iov_n))
+        return false;
+    struct tw_bytes out = tw_ws_out(c->ws);
+    return conn_put(c, &out, 1, UINT32_MAX / 2);
+}
+
 void worker_conn_send(struct worker *w, const struct tw_datagram *d)
 {
     uint32_t at = d->sock >> TW_RELAY_CONN_WORKER_SHIFT & (TW_RELAY_MAX_WORKERS - 1);
@@ -415,7 +506,7 @@ void worker_conn_send(struct worker *w, const struct tw_datagram *d)
         worker_conn_close(w, c);
         return;
     }
-    if (!conn_put(c, d->iov, d->iov_n, PENDING_MAX))
+    if (c->ws ? !put_ws(c, d) : !conn_put(c, d->iov, d->iov_n, PENDING_MAX))
         w->count.stream_full++;
     else if (alone && conn_write(c))
         worker_conn_close(w, c);

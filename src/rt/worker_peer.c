@@ -185,6 +185,7 @@ void worker_peer_ready(struct worker *w, uint64_t data, uint32_t events)
 struct parcel {
     uint32_t conn, owner, sock;
     struct tw_addr client;
+    struct tw_rt_newcomer *newcomer; /* NULL: a peer's socket */
 };
 
 static void receive(struct worker *w, const struct parcel *parcel, int fd)
@@ -205,7 +206,7 @@ static void receive(struct worker *w, const struct parcel *parcel, int fd)
 void worker_peer_join(struct worker *w, const struct tw_relay_event *ev)
 {
     struct peer_sock *p = find(w, ev->sock);
-    const struct parcel parcel = { ev->conn, w->index, ev->sock, ev->client };
+    const struct parcel parcel = { ev->conn, w->index, ev->sock, ev->client, NULL };
     if (!p || p->fd < 0)
         return;
     p->at = ev->conn >> TW_RELAY_CONN_WORKER_SHIFT & (TW_RELAY_MAX_WORKERS - 1);
@@ -221,12 +222,28 @@ void worker_peer_join(struct worker *w, const struct tw_relay_event *ev)
     close(fd);
 }
 
+void tw_rt_server_adopt(struct tw_rt_server *s, int fd, struct tw_rt_newcomer *newcomer)
+{
+    struct worker *w = &s->workers[atomic_fetch_add(&s->adopted, 1) % s->worker_n];
+    const struct parcel parcel = { .newcomer = newcomer };
+    if (!tw_rt_send_fd(w->box_out, &parcel, sizeof(parcel), fd, MSG_DONTWAIT)) {
+        if (newcomer->session) {
+            gnutls_deinit(newcomer->session);
+            tw_rt_tls_unref(newcomer->tls);
+        }
+        free(newcomer);
+    }
+    close(fd);
+}
+
 void worker_take_box(struct worker *w)
 {
     struct parcel parcel;
     int fd;
     while (tw_rt_recv_fd(w->box_fd, &parcel, sizeof(parcel), &fd, MSG_DONTWAIT))
-        if (fd >= 0)
+        if (parcel.newcomer)
+            worker_adopt(w, fd, parcel.newcomer);
+        else if (fd >= 0)
             receive(w, &parcel, fd);
         else /* no room for another file here */
             worker_note(w, parcel.owner, NOTE_PEER_GONE, parcel.sock, 0, 0);

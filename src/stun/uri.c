@@ -144,6 +144,6 @@ int tw_uri_srv_name(const struct tw_uri *u, char *out, unsigned cap)
 
 const char *tw_transport_name(enum tw_transport t)
 {
-    static const char *names[] = { "udp", "tcp", "tls", "dtls" };
+    static const char *names[] = { "udp", "tcp", "tls", "dtls", "ws" };
     return names[t];
 }

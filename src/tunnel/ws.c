@@ -182,12 +182,25 @@ static void refuse(struct tw_ws *w, const char *status, const char *text)
     end(w, "that was no WebSocket request for us");
 }
 
+static void show_page(struct tw_ws *w)
+{
+    char head[200];
+    snprintf(head, sizeof(head),
+             "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+             strlen(w->cfg.page));
+    say(w, head);
+    say(w, w->cfg.page);
+    end(w, "a browser");
+}
+
 static void answer(struct tw_ws *w, const struct tw_http *h)
 {
     struct tw_bytes key = tw_http_get(h, "sec-websocket-key");
     char accept[ACCEPT_LEN + 1], text[512];
     if (!tw_bytes_eq(h->method, tw_bytes_str("GET"))) {
         refuse(w, "405 Method Not Allowed", "405\n");
+    } else if (w->cfg.page && tw_bytes_eq(h->target, tw_bytes_str("/"))) {
+        show_page(w);
     } else if (!tw_bytes_eq(h->target, tw_bytes_str(w->cfg.path))) {
         refuse(w, "404 Not Found", "There is nothing here.\n");
     } else if (!tw_http_has(h, "upgrade", "websocket") || !tw_http_has(h, "connection", "upgrade") ||

@@ -14,6 +14,7 @@ struct tw_ws_config {
     const char *protocol;  /* static: Sec-WebSocket-Protocol */
     const char *host;      /* client: what Host says; copied */
     const char *token;     /* client: Authorization: Bearer; NULL: none; copied */
+    const char *page;      /* server, static: HTML for who opens "/" with a browser; NULL: there is none */
     size_t max_message;    /* bytes of the longest that is taken */
 };
 

@@ -56,7 +56,9 @@ as a timeout 20 "$BUILD/thalweg" connect "$address" </dev/null 2>"$WORK/a"
 as a "$BUILD/thalweg" id >"$WORK/home-b/thalweg/allow"
 sleep 2.5
 echo knock | as a timeout 20 "$BUILD/thalweg" connect "$address" 2>"$WORK/a" | grep -q knock || { cat "$WORK/a"; fail "the allow file is not followed"; }
-as a timeout 20 "$BUILD/thalweg" connect "${address%%#*}#aaaaaaaaaaaaaaaaaaaaaaaaaa" </dev/null 2>"$WORK/a"
+echo knock | as a timeout 20 "$BUILD/thalweg" connect "${address%%#*}#aaaaaaaaaaaaaaaaaaaaaaaaaa" 2>"$WORK/a" | grep -q knock &&
+    grep -q "opens TLS" "$WORK/a" || { cat "$WORK/a"; fail "another certificate is not gone on with, and said"; }
+as a timeout 20 "$BUILD/thalweg" connect --strict-tls "${address%%#*}#aaaaaaaaaaaaaaaaaaaaaaaaaa" </dev/null 2>"$WORK/a"
 [ $? = 5 ] && grep -q "another certificate" "$WORK/a" || { cat "$WORK/a"; fail "pin"; }
 kill "$listener"
 wait "$listener" 2>/dev/null

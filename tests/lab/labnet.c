@@ -6,7 +6,8 @@
  *
  * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it.
  *
- * "blocked" is a NAT that lets no UDP through. Makes a TUN device for each name, says "ready", and runs until its
+ * "blocked" is a NAT that lets no UDP through; "web" is one that lets out TCP to ports 80 and 443 and nothing else, "tls" TCP
+ * whose first bytes look like a ClientHello, "proxied" what goes to 203.0.114.3. Makes a TUN device for each name, says "ready", and runs until its
  * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
  * lets nobody outside begin, and, unless it maps all destinations alike (I/...), draws a port for each. */
 #include <fcntl.h>
@@ -29,9 +30,11 @@ struct node {
     struct sim_host *host;
     uint8_t inside[4], outside[4]; /* alike without a NAT */
     bool natted, hard;
+    enum { ALL, WEB, TLS, PROXIED } lets; /* what of TCP goes out */
     struct flow {
         uint16_t port, outside, remote_port;
         uint8_t remote[4];
+        bool began, refused;       /* its first bytes have been seen; and were not liked */
     } flows[FLOWS];                /* that the host began, the newest */
     unsigned flow_at;
 };
@@ -115,7 +118,28 @@ static struct flow *find_flow(struct node *n, bool from_inside, uint16_t port, c
     return NULL;
 }
 
-static void outwards(struct node *n, uint8_t *p, uint8_t *ports)
+/* What a firewall that looks at it lets out. */
+static bool is_let_out(const struct node *n, struct flow *f, const uint8_t *p, size_t len, const uint8_t *tcp)
+{
+    static const uint8_t proxy[] = { 203, 0, 114, 3 };
+    const uint8_t *payload = tcp + (tcp[12] >> 4) * 4;
+    switch (n->lets) {
+    case WEB:
+        return f->remote_port == 80 || f->remote_port == 443;
+    case PROXIED:
+        return memcmp(f->remote, proxy, 4) == 0;
+    case TLS:
+        if (!f->began && payload + 1 < p + len) {
+            f->began = true;
+            f->refused = payload[0] != 0x16 || payload[1] != 3;
+        }
+        return !f->refused;
+    default:
+        return true;
+    }
+}
+
+static bool outwards(struct node *n, uint8_t *p, size_t len, uint8_t *ports)
 {
     uint16_t src = tw_get_u16(ports), dst = tw_get_u16(ports + 2);
     struct flow *f = find_flow(n, true, src, p + 16, dst);
@@ -125,8 +149,11 @@ static void outwards(struct node *n, uint8_t *p, uint8_t *ports)
                             .outside = n->hard ? (uint16_t)(20000 + rand() % 40000) : src };
         memcpy(f->remote, p + 16, 4);
     }
+    if (!is_let_out(n, f, p, len, ports))
+        return false;
     memcpy(p + 12, n->outside, 4);
     tw_put_u16(ports, f->outside);
+    return true;
 }
 
 static bool inwards(struct node *n, uint8_t *p, uint8_t *ports)
@@ -146,8 +173,8 @@ static void forward_tcp(struct node *from, uint8_t *p, size_t n)
     for (int i = 0; i < node_n; i++)
         if (memcmp(nodes[i].outside, p + 16, 4) == 0)
             to = &nodes[i];
-    if (from->natted)
-        outwards(from, p, ports);
+    if (from->natted && !outwards(from, p, n, ports))
+        return;
     if (!to || (to->natted && !inwards(to, p, ports)))
         return;
     fix_checksums(p, n);
@@ -209,7 +236,13 @@ static bool add(char *text, tw_time delay)
     *ip++ = 0;
     if (kind) {
         *kind++ = 0;
-        bool blocked = !strcmp(kind, "blocked");
+        static const char *const filters[] = { "blocked", "web", "tls", "proxied" };
+        bool blocked = false;
+        for (unsigned i = 0; i < 4; i++)
+            if (!strcmp(kind, filters[i])) {
+                blocked = true;
+                n->lets = i;
+            }
         if (!nat_kind_find(blocked ? "I/AP/keep" : kind, &k))
             return false;
         k.no_udp = blocked;

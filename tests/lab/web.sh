@@ -1,0 +1,51 @@
+#!/bin/bash
+# Networks that allow nothing but the web: some ports, what looks like TLS, a proxy (squid, tinyproxy), a proxy that opens
+# TLS; and servers behind nginx and haproxy. 40 ms between any two.
+HERE=$(dirname "$0")
+. "$HERE/namespaces.sh"
+enter_lab "$@"
+. "$HERE/../interop/lib.sh"
+. "$HERE/labnet.sh"
+. "$HERE/proxies.sh"
+export XDG_RUNTIME_DIR=$WORK/run
+mkdir -m 700 "$XDG_RUNTIME_DIR"
+T=$BUILD/thalweg
+SIZE=1000000
+head -c $SIZE /dev/urandom >"$WORK/file"
+
+# meet NAT-A NAT-B WANTED-RUNG-REGEX [SERVER-NUMBER] ; $A, $B: options of the two
+meet() {
+    lab_up 10 "$1" "$2"
+    server=$RENDEZVOUS
+    [ -z "${BEFORE:-}" ] || $BEFORE
+    address=$(as b "$T" id -s "$server")
+    key_a=$(as a "$T" id)
+    # shellcheck disable=SC2086
+    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" -s "$server" ${B:-} >"$WORK/listen" 2>&1 9>&- &
+    listener=$!
+    wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "$1 and $2: b does not come online"; }
+    sleep 1 # it is warm: it has its relay
+    # shellcheck disable=SC2086
+    as a timeout 40 "$T" connect --json --no-port-mapping --no-lan -s "$server" ${A:-} "$address" <"$WORK/file" >"$WORK/back" 2>"$WORK/a" ||
+        { cat "$WORK/a" "$WORK/listen"; fail "$1 and $2: connect"; }
+    cmp -s "$WORK/file" "$WORK/back" || { cat "$WORK/a"; fail "$1 and $2: what came back is not what was sent"; }
+    rung=$(sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1)
+    echo "$rung" | grep -qE "^($3)$" || { cat "$WORK/a"; fail "$1 and $2: the way is $rung"; }
+    echo "ok: $1 and $2${4:+, $4}: $rung, ready after $(sed -n 's/.*"event":"connected".*"ms":\([0-9.]*\).*/\1/p' "$WORK/a") ms"
+    kill "$listener"
+    wait "$listener" 2>/dev/null
+    [ -z "${AFTER:-}" ] || $AFTER
+    lab_down
+}
+
+meet web I/AP/keep relay
+meet tls I/AP/keep relay
+meet web web relay
+meet tls web relay
+meet tls tls relay
+if have squid; then
+    BEFORE=squid_up AFTER=squid_down
+    A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "squid"
+    A="--proxy http://203.0.114.3:3128" B=$A meet proxied proxied relay "squid for both"
+    A="--proxy http://203.0.114.3:3128" meet proxied tls relay "squid"
+fi
