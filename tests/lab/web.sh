@@ -48,4 +48,32 @@ if have squid; then
     A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "squid"
     A="--proxy http://203.0.114.3:3128" B=$A meet proxied proxied relay "squid for both"
     A="--proxy http://203.0.114.3:3128" meet proxied tls relay "squid"
+    # With a name and password, Basic and Digest; without, it is said what is missing.
+    printf 'me:secret word\n' >"$WORK/plain-users"
+    echo "me:$(openssl passwd -apr1 'secret word')" >"$WORK/users"
+    chmod 755 "$WORK"
+    chmod 644 "$WORK/users" "$WORK/plain-users"
+    login="acl known proxy_auth REQUIRED
+http_access deny !known"
+    SQUID="auth_param basic program /usr/lib/squid/basic_ncsa_auth $WORK/users
+auth_param basic realm lab
+$login" A="--proxy http://me:secret%20word@203.0.114.3:3128" meet proxied I/AP/keep relay "squid with Basic"
+    SQUID="auth_param digest program /usr/lib/squid/digest_file_auth $WORK/plain-users
+auth_param digest realm lab
+auth_param digest nonce_max_count 50
+$login" A="--proxy http://me:secret%20word@203.0.114.3:3128" meet proxied I/AP/keep relay "squid with Digest"
+    lab_up 10 proxied I/AP/keep
+    SQUID="auth_param basic program /usr/lib/squid/basic_ncsa_auth $WORK/users
+auth_param basic realm lab
+$login"
+    squid_up
+    address=$(as b "$T" id -s "$RENDEZVOUS")
+    for wrong in 203.0.114.3 me:wrong@203.0.114.3; do
+        as a timeout 25 "$T" ping -c 1 --no-lan --proxy "http://$wrong:3128" "$address" >"$WORK/a" 2>&1
+        grep -q "user name and password" "$WORK/a" || { cat "$WORK/a"; fail "what is wrong with $wrong is not said"; }
+    done
+    squid_down
+    lab_down
+    SQUID=
+    echo "ok: what a proxy wants is said"
 fi
