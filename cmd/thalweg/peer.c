@@ -260,7 +260,7 @@ static int read_rungs(const char *list, unsigned *ret_rungs)
                (strlen(tw_rung_name((enum tw_rung)rung)) != n || strncmp(at, tw_rung_name((enum tw_rung)rung), n) != 0))
             rung++;
         if (rung > TW_RUNG_PATCHED) {
-            fprintf(stderr, "thalweg: --rungs: there is no \"%.*s\"; there are udp, stun, tcp, relay, patched\n",
+            fprintf(stderr, "thalweg: --rungs: there is no \"%.*s\"; there are udp, stun, tcp, http, https, relay, patched\n",
                     (int)n, at);
             return EXIT_USAGE;
         }
@@ -319,6 +319,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
     status = status ? status : proxy_read(o.proxy, &rt.proxy, &rt.no_proxy);
     rt.strict = o.strict_tls;
+    rt.no_web = o.no_web;
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);
     if (status)

@@ -19,14 +19,14 @@ struct peer_options {
     bool by_hand;
     const char *token, *key, *rungs, *keylog, *ca;
     const char *proxy;
-    bool relay_only, json, verbose, no_mapping, no_lan, strict_tls;
+    bool relay_only, json, verbose, no_mapping, no_lan, no_web, strict_tls;
 };
 
 #define PEER_OPTIONS(o)                                                                                \
     { "-s,--server", "URL", &(o)->servers, 1, 0, "a rendezvous: HOST, or ws://HOST, [:PORT][#PIN]; repeat" }, \
     { "--token", "TOKEN", &(o)->token, 0, 0, "what the rendezvous wants of who listens there" },           \
     { "--key", "FILE", &(o)->key, 0, 0, "this side's identity, made if missing (~/.config/thalweg/key)" }, \
-    { "--rungs", "LIST", &(o)->rungs, 0, 0, "only these of udp,stun,tcp,relay,patched" },                  \
+    { "--rungs", "LIST", &(o)->rungs, 0, 0, "only these of udp,stun,tcp,http,https,relay,patched" },                  \
     { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
     { "--proxy", "URL", &(o)->proxy, 0, 0, "http://[USER:PASSWORD@]HOST[:PORT] or socks5://...; none (default: the environment's)" }, \
     { "--strict-tls", NULL, &(o)->strict_tls, 0, 0, "no rendezvous with a certificate that is not the right one" }, \
@@ -37,6 +37,7 @@ struct peer_options {
     { "--ice-user", "NAME", &(o)->ice_user, 0, 0, "user name on such TURN servers" },                      \
     { "--ice-password", "TEXT", &(o)->ice_password, 0, 0, "password on such TURN servers" },               \
     { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
+    { "--no-web", NULL, &(o)->no_web, 0, 0, "do not listen at ports 80 and 443, from which others are reached through firewalls" }, \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
     { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }

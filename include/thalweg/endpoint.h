@@ -34,6 +34,8 @@ TW_C_BEGIN
     X(UDP, "udp", "UDP straight between the peers' own addresses")                                 \
     X(STUN, "stun", "UDP between addresses that NATs gave, holes punched")                          \
     X(TCP, "tcp", "TCP straight between the peers")                                                \
+    X(HTTP, "http", "the same inside HTTP, for networks that let that through")                     \
+    X(HTTPS, "https", "inside HTTP inside TLS, for networks that let only that through")            \
     X(RELAY, "relay", "over a TURN relay")                                                         \
     X(PATCHED, "patched", "over the rendezvous server, slowly, until something better is found")
 enum tw_rung {
@@ -139,7 +141,12 @@ TW_API void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t soc
 TW_API void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err,
                                const struct tw_addr *local);
 TW_API void tw_endpoint_accepted(struct tw_endpoint *e, tw_time now, uint32_t listener,
-                                 const struct tw_addr *remote, uint32_t *ret_sock);
+                                 const struct tw_addr *remote, enum tw_ice_via via, uint32_t *ret_sock);
+/* Ports of the web on which the caller listens for all agents: who comes with a token that tw_endpoint_web_listener() knows
+ * is ACCEPTED at that socket. Before the first tw_endpoint_interfaces(). 0: none. */
+TW_API void tw_endpoint_web(struct tw_endpoint *e, uint16_t http, uint16_t https);
+/* The listening socket of the agent whose token this is; 0: nobody's. */
+TW_API uint32_t tw_endpoint_web_listener(const struct tw_endpoint *e, const char *token);
 TW_API void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock);
 TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside);
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */

@@ -31,6 +31,11 @@ enum tw_ice_type { TW_ICE_HOST, TW_ICE_SRFLX, TW_ICE_PRFLX, TW_ICE_RELAY };
 /* RFC 6544 §4.5: the kinds of TCP candidate. */
 enum tw_ice_transport { TW_ICE_UDP, TW_ICE_TCP_ACTIVE, TW_ICE_TCP_PASSIVE, TW_ICE_TCP_SO };
 
+/* What a TCP connection between two of our kind begins with: nothing but RFC 4571's frames, or these inside a WebSocket,
+ * or that inside TLS, for networks that let only the web through. */
+enum tw_ice_via { TW_ICE_VIA_TCP, TW_ICE_VIA_HTTP, TW_ICE_VIA_HTTPS };
+#define TW_ICE_WEB_MAX 32 /* characters of the token that the request names */
+
 /* A candidate as it is told to the peer (RFC 8839 §5.1). Owns nothing. */
 struct tw_ice_candidate {
     struct tw_addr addr;
@@ -40,6 +45,8 @@ struct tw_ice_candidate {
     uint8_t component;       /* 1 .. 256, as far as this agent has components */
     uint8_t type;            /* enum tw_ice_type */
     uint8_t transport;       /* enum tw_ice_transport */
+    uint8_t via;             /* enum tw_ice_via, of TCP: only so; TCP: as RFC 6544 says, and if `web` is there also so */
+    char web[TW_ICE_WEB_MAX + 1]; /* empty: it takes no HTTP */
     char foundation[33];
     char host[64];           /* a name instead of an address (mDNS); addr has then only a port */
     char extensions[192];    /* what we do not know, as it came: "network-id 1 network-cost 10" */
@@ -89,6 +96,9 @@ struct tw_ice_config {
     bool foreign;            /* do not say that we are of our kind: for tests and bug hunting */
     bool no_udp;             /* only TCP, and relays over TCP or TLS */
     bool tcp;                /* RFC 6544 candidates */
+    const char *web;         /* its listeners take HTTP and TLS, too, that name this token, letters and digits; NULL: no */
+    unsigned vias;           /* bits, 1 << enum tw_ice_via: TCP only so; 0: any */
+    uint16_t web_ports[2];   /* and so does something else on this machine, for HTTP and for TLS; 0: nothing does */
     bool no_probing;         /* no port prediction and no birthday probing, ever */
     bool no_mapping;         /* do not ask gateways for port mappings (PCP, NAT-PMP), nor by MAP */
     enum tw_ice_policy policy;
@@ -123,7 +133,8 @@ enum tw_ice_event_type {
 enum tw_ice_socket {
     TW_ICE_SOCK_UDP,     /* bind to local (port 0: any) */
     TW_ICE_SOCK_LISTEN,  /* TCP, listen at local */
-    TW_ICE_SOCK_CONNECT, /* TCP from local (port 0: any) to remote, RFC 4571 framing */
+    TW_ICE_SOCK_CONNECT, /* TCP from local (port 0: any) to remote, RFC 4571 framing; `via`, and then `web` is the
+                            token to be named */
     TW_ICE_SOCK_STUN,    /* TCP from local to remote, STUN framing. As CONNECT it may be from the port
                             of a listener (both need SO_REUSEPORT) */
     TW_ICE_SOCK_TURN,    /* a connection to server number `server` (index in the config) over its
@@ -134,6 +145,7 @@ struct tw_ice_path {
     uint8_t local_type, remote_type; /* enum tw_ice_type */
     uint8_t transport;               /* enum tw_ice_transport */
     uint8_t relay_transport;         /* enum tw_transport towards our relay, when local is RELAY */
+    uint8_t via;                     /* enum tw_ice_via, of TCP */
     struct tw_addr local, remote;
     tw_time rtt;                     /* 0: not known */
 };
@@ -145,6 +157,8 @@ struct tw_ice_event {
     enum tw_ice_socket socket;
     bool exclusive;         /* OPEN: not to be shared with other agents, even with a mux */
     unsigned server;
+    uint8_t via;            /* OPEN: enum tw_ice_via */
+    const char *web;        /* a view */
     struct tw_addr local, remote;
     struct tw_ice_candidate candidate;
     struct tw_ice_path path;
@@ -186,7 +200,9 @@ TW_API void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
                           const struct tw_addr *local);
 /* A connection came in at a listening socket. *ret_sock: its id from now on; 0: not wanted, close it. */
 TW_API void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener,
-                            const struct tw_addr *remote, uint32_t *ret_sock);
+                            const struct tw_addr *remote, enum tw_ice_via via, uint32_t *ret_sock);
+/* A socket that listens, for who comes by way of `web_ports`. False: there is none. */
+TW_API bool tw_ice_listener(const struct tw_ice *a, uint32_t *ret_sock);
 /* A connection is over. */
 TW_API void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock);
 

@@ -58,6 +58,15 @@ static void gather_servers(const struct conn *c, struct servers *out)
         add_servers(e, c->call.link->servers, c->call.link->server_n, (uint8_t)(c->call.link - e->links), out);
 }
 
+/* What a request for a WebSocket must name to get through to this agent. */
+static const char *new_web_token(struct conn *c)
+{
+    uint8_t random[(sizeof(c->web) - 1) / 2];
+    ep_random(c->e, random, sizeof(random));
+    sodium_bin2hex(c->web, sizeof(c->web), random, sizeof(random));
+    return c->web;
+}
+
 static int new_agent(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -69,8 +78,12 @@ static int new_agent(struct conn *c)
     cfg.own_peer = true;
     cfg.no_udp = cfg.no_udp || !(ep_has_rung(e, TW_RUNG_UDP) || ep_has_rung(e, TW_RUNG_STUN) ||
                                  ep_has_rung(e, TW_RUNG_RELAY));
-    cfg.tcp = cfg.tcp && ep_has_rung(e, TW_RUNG_TCP);
-    if (!ep_has_rung(e, TW_RUNG_UDP) && !ep_has_rung(e, TW_RUNG_STUN) && !ep_has_rung(e, TW_RUNG_TCP))
+    cfg.vias = (unsigned)ep_has_rung(e, TW_RUNG_TCP) << TW_ICE_VIA_TCP | (unsigned)ep_has_rung(e, TW_RUNG_HTTP) << TW_ICE_VIA_HTTP |
+               (unsigned)ep_has_rung(e, TW_RUNG_HTTPS) << TW_ICE_VIA_HTTPS;
+    cfg.tcp = cfg.tcp && cfg.vias;
+    memcpy(cfg.web_ports, e->web_ports, sizeof(cfg.web_ports));
+    cfg.web = new_web_token(c);
+    if (!ep_has_rung(e, TW_RUNG_UDP) && !ep_has_rung(e, TW_RUNG_STUN) && !cfg.vias)
         cfg.policy = TW_ICE_RELAY_ONLY;
     cfg.lite = cfg.foreign = cfg.controlling = false;
     cfg.streams = cfg.components = 1;

@@ -48,7 +48,7 @@ static enum tw_rung rung_of(const struct tw_ice_path *p)
     if (p->local_type == TW_ICE_RELAY || p->remote_type == TW_ICE_RELAY)
         return TW_RUNG_RELAY;
     if (p->transport != TW_ICE_UDP)
-        return TW_RUNG_TCP;
+        return p->via == TW_ICE_VIA_HTTPS ? TW_RUNG_HTTPS : p->via == TW_ICE_VIA_HTTP ? TW_RUNG_HTTP : TW_RUNG_TCP;
     return p->local_type == TW_ICE_HOST && p->remote_type == TW_ICE_HOST ? TW_RUNG_UDP : TW_RUNG_STUN;
 }
 

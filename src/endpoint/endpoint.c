@@ -332,17 +332,34 @@ void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int e
 }
 
 void tw_endpoint_accepted(struct tw_endpoint *e, tw_time now, uint32_t listener, const struct tw_addr *remote,
-                          uint32_t *ret_sock)
+                          enum tw_ice_via via, uint32_t *ret_sock)
 {
     struct conn *c = ep_conn_of_sock(e, listener);
     e->now = now;
     *ret_sock = 0;
     if (!c)
         return;
-    tw_ice_accepted(c->ice, now, inner(listener), remote, ret_sock);
+    tw_ice_accepted(c->ice, now, inner(listener), remote, via, ret_sock);
     if (*ret_sock)
         *ret_sock |= listener & ~((1U << SOCK_BITS) - 1);
     ep_conn_stir(c);
+}
+
+void tw_endpoint_web(struct tw_endpoint *e, uint16_t http, uint16_t https)
+{
+    e->web_ports[0] = http;
+    e->web_ports[1] = https;
+}
+
+uint32_t tw_endpoint_web_listener(const struct tw_endpoint *e, const char *token)
+{
+    uint32_t sock;
+    for (uint16_t i = 0; i < e->slot_n; i++) {
+        const struct conn *c = e->slots[i];
+        if (c && c->state != CONN_ENDING && !strcmp(c->web, token) && tw_ice_listener(c->ice, &sock))
+            return sock | (uint32_t)c->slot << SOCK_BITS;
+    }
+    return 0;
 }
 
 void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock)

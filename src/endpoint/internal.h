@@ -79,6 +79,7 @@ struct conn {
     size_t server_n;             /* that the agent knows */
     enum tw_transport turn_transport[TW_ICE_SERVERS_MAX];
     uint8_t turn_link[TW_ICE_SERVERS_MAX]; /* index of the link that recommends it, LINKS_MAX: none */
+    char web[25];                /* token of its listeners */
     struct tw_secure *secure;
     struct tw_address peer;
     uint8_t secret[32];
@@ -138,6 +139,7 @@ struct tw_endpoint {
     size_t interface_n;
     struct tw_range nat64;
     bool has_nat64;
+    uint16_t web_ports[2];       /* HTTP's and TLS's, which all agents share; 0: none */
     struct tw_key *allowed;
     size_t allowed_n, allowed_cap;
     struct tw_endpoint_invite invites[TW_ENDPOINT_INVITES_MAX];

@@ -152,7 +152,13 @@ static int copy_config(struct tw_ice *a, const struct tw_ice_config *cfg)
     if (a->cfg.streams > TW_ICE_STREAMS_MAX || a->cfg.components > TW_ICE_COMPONENTS_MAX ||
         cfg->server_n > TW_ICE_SERVERS_MAX)
         return TW_EINVAL;
-    int err = copy_text(&a->allow, cfg->allow);
+    a->cfg.web = NULL;
+    if (cfg->web && !ice_is_web_token(cfg->web))
+        return TW_EINVAL;
+    int err = copy_text(&a->web, cfg->web);
+    a->cfg.web = a->web;
+    if (!err)
+        err = copy_text(&a->allow, cfg->allow);
     if (!err)
         err = copy_text(&a->deny, cfg->deny);
     for (size_t i = 0; i < cfg->server_n && !err; i++) {
@@ -237,7 +243,7 @@ void tw_ice_free(struct tw_ice *a)
     for (unsigned i = 0; i < a->gateway_n; i++)
         tw_portmap_free(a->gateways[i].map);
     ice_tape_free(a->tape);
-    void *tables[] = { a->allow, a->deny, a->comps, a->bases, a->locals, a->remotes, a->pairs,
+    void *tables[] = { a->allow, a->deny, a->web, a->comps, a->bases, a->locals, a->remotes, a->pairs,
                        a->queries, a->relays, a->targets, a->notes, a->probe, a->allowance };
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         free(tables[i]);
@@ -427,7 +433,7 @@ void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, s
                    uint8_t tos)
 {
     uint16_t comp = a->bases[base].comp;
-    uint16_t r = ice_remote_find(a, comp, src, ice_is_stream(&a->bases[base]));
+    uint16_t r = ice_remote_find(a, comp, src, ice_is_stream(&a->bases[base]), a->bases[base].via);
     if (r == NONE || !a->remotes[r].proved || a->piece_n == MAX_PIECES) {
         a->stats.data_strange++;
         return;
@@ -602,6 +608,8 @@ static void fill_open(const struct tw_ice *a, const struct base *b, struct tw_ic
     ev->exclusive = b->exclusive || b->kind != BASE_UDP;
     ev->local = b->local;
     ev->remote = b->remote;
+    ev->via = b->via;
+    ev->web = b->kind == BASE_LISTEN ? a->cfg.web : a->streams[b->comp / a->cfg.components].web;
     if (b->kind == BASE_TURN) {
         ev->server = a->relays[b->relay].server;
         ev->remote = a->servers[ev->server].addr;

@@ -134,27 +134,38 @@ void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
 }
 
 void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener, const struct tw_addr *remote,
-                     uint32_t *ret_sock)
+                     enum tw_ice_via via, uint32_t *ret_sock)
 {
     enum { MAX_UNPROVED = 16 };
     uint16_t l = base_of(a, listener);
     unsigned unproved = 0;
     a->now = now;
     *ret_sock = 0;
-    ice_tape(a->tape, now, "accepted %u %A", listener, remote);
+    ice_tape(a->tape, now, "accepted %u %A %u", listener, remote, (unsigned)via);
     for (uint16_t i = 0; i < a->base_n; i++)
         unproved += a->bases[i].kind == BASE_CONN && a->bases[i].state == BASE_OPEN;
-    if (l == NONE || unproved >= MAX_UNPROVED)
+    if (l == NONE || unproved >= MAX_UNPROVED || (a->cfg.vias && !(a->cfg.vias & 1U << via)))
         return;
     uint16_t i = ice_base_add(a, BASE_CONN, a->bases[l].comp, &a->bases[l].local);
     if (i == NONE)
         return;
     struct base *b = &a->bases[i];
     b->order = a->bases[l].order;
+    b->via = (uint8_t)via;
     b->remote = ice_inwards(a, remote);
     b->state = BASE_OPEN;
     b->keep_at = now + PATIENCE; /* until then it must have sent a check */
     *ret_sock = b->sock;
+}
+
+bool tw_ice_listener(const struct tw_ice *a, uint32_t *ret_sock)
+{
+    for (uint16_t i = 0; i < a->base_n; i++)
+        if (a->bases[i].kind == BASE_LISTEN && a->bases[i].state == BASE_OPEN) {
+            *ret_sock = a->bases[i].sock;
+            return true;
+        }
+    return false;
 }
 
 void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock)

@@ -92,6 +92,19 @@ static uint16_t add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
     return a->local_n++;
 }
 
+/* Ports of the web, where something else on this machine passes connections on to us. */
+static void add_web(struct tw_ice *a, uint16_t base, enum tw_ice_type type, const struct tw_addr *addr,
+                    const struct tw_addr *server)
+{
+    for (uint8_t via = TW_ICE_VIA_HTTP; a->cfg.web && type == TW_ICE_HOST && via <= TW_ICE_VIA_HTTPS; via++) {
+        struct tw_addr at = *addr;
+        at.port = a->cfg.web_ports[via - TW_ICE_VIA_HTTP];
+        uint16_t l = at.port ? add(a, base, type, TW_ICE_TCP_PASSIVE, &at, server) : NONE;
+        if (l != NONE)
+            a->locals[l].via = via;
+    }
+}
+
 /* A port that listens is also one to connect from while the peer does (RFC 6544: simultaneous-open). That
  * helps where something lets only those in to whom somebody spoke first. */
 uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
@@ -99,6 +112,7 @@ uint16_t ice_local_add(struct tw_ice *a, uint16_t base, enum tw_ice_type type,
 {
     switch (a->bases[base].kind) {
     case BASE_LISTEN:
+        add_web(a, base, type, addr, server);
         if (type == TW_ICE_SRFLX || !ice_is_private(addr))
             add(a, base, type, TW_ICE_TCP_SO, addr, server);
         return add(a, base, type, TW_ICE_TCP_PASSIVE, addr, server);
@@ -126,6 +140,10 @@ void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice
                                       .component = ice_component_id(a, l->comp),
                                       .transport = l->transport };
     snprintf(ret->foundation, sizeof(ret->foundation), "%lu", (unsigned long)l->foundation);
+    if (a->cfg.web && (l->transport == TW_ICE_TCP_PASSIVE || l->transport == TW_ICE_TCP_SO)) {
+        snprintf(ret->web, sizeof(ret->web), "%s", a->cfg.web);
+        ret->via = l->via;
+    }
     ret->addr.scope = 0;
     /* RFC 8839 §5.1: an address that is kept back is not told as the related one either. */
     if (l->type != TW_ICE_HOST && (a->cfg.policy != TW_ICE_ALL || l->type == TW_ICE_RELAY)) {
@@ -137,11 +155,11 @@ void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice
 /* --- the peer's ----------------------------------------------------------------------------------- */
 
 uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_addr *addr,
-                         bool tcp)
+                         bool tcp, uint8_t via)
 {
     for (uint16_t i = 0; i < a->remote_n; i++) {
         const struct remote *r = &a->remotes[i];
-        if (r->comp == comp && ice_is_tcp(r->transport) == tcp && r->addr.port == addr->port &&
+        if (r->comp == comp && ice_is_tcp(r->transport) == tcp && r->via == via && r->addr.port == addr->port &&
             r->addr.family == addr->family && memcmp(r->addr.ip, addr->ip, 16) == 0)
             return i;
     }
@@ -175,13 +193,13 @@ static uint16_t place(struct tw_ice *a, uint16_t comp, bool proved)
 }
 
 /* RFC 8445 §7.3.1.3: a peer-reflexive one. */
-uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
+uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp, uint8_t via,
                           uint32_t priority)
 {
     uint16_t i = place(a, comp, true);
     if (i != NONE)
         a->remotes[i] = (struct remote){ .addr = *addr, .priority = priority, .comp = comp,
-                                         .type = TW_ICE_PRFLX, .foundation = 0x80000000u + i,
+                                         .type = TW_ICE_PRFLX, .via = via, .foundation = 0x80000000u + i,
                                          .transport = tcp ? TW_ICE_TCP_ACTIVE : TW_ICE_UDP };
     return i;
 }
@@ -207,27 +225,22 @@ static uint32_t hash_text(const char *text)
     return h & 0x7fffffff;
 }
 
-int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candidate *c)
+static int add_remote(struct tw_ice *a, uint16_t comp, const struct tw_ice_candidate *c, uint8_t via)
 {
-    if (c->stream >= a->cfg.streams || c->component < 1)
-        return TW_EINVAL;
-    if (c->component > a->cfg.components)
-        return 0; /* RFC 8839 §5.1: of a component we do not use */
-    uint16_t comp = (uint16_t)(c->stream * a->cfg.components + c->component - 1);
-    struct tw_addr addr = c->addr;
-    a->now = now;
-    ice_tape_candidate(a->tape, now, c);
-    if (!is_target(a, &addr, c->transport) || (ice_is_tcp(c->transport) && !a->cfg.tcp))
+    bool tcp = ice_is_tcp(c->transport);
+    if (tcp && a->cfg.vias && !(a->cfg.vias & 1U << via))
         return 0;
-    uint16_t i = ice_remote_find(a, comp, &addr, ice_is_tcp(c->transport));
+    uint8_t transport = via ? TW_ICE_TCP_PASSIVE : c->transport;
+    uint32_t priority = c->priority > via ? c->priority - via : c->priority;
+    uint16_t i = ice_remote_find(a, comp, &c->addr, tcp, via);
     if (i != NONE) { /* RFC 8838 §11: told after it was learned; or told twice */
         if (a->remotes[i].type == TW_ICE_PRFLX) {
             a->remotes[i].type = c->type;
-            a->remotes[i].transport = c->transport;
-            a->remotes[i].priority = c->priority;
+            a->remotes[i].transport = transport;
+            a->remotes[i].priority = priority;
             a->remotes[i].foundation = hash_text(c->foundation);
             ice_pairs_recompute(a);
-        } else if (c->transport == TW_ICE_TCP_SO) { /* passive, too: connecting from our port serves both */
+        } else if (transport == TW_ICE_TCP_SO) { /* passive, too: connecting from our port serves both */
             a->remotes[i].transport = TW_ICE_TCP_SO;
         }
         ice_pair_remote(a, i); /* after a restart it counts anew */
@@ -236,9 +249,28 @@ int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candida
     i = place(a, comp, false);
     if (i == NONE)
         return TW_EFULL;
-    a->remotes[i] = (struct remote){ .addr = addr, .priority = c->priority, .comp = comp,
-                                     .type = c->type, .transport = c->transport,
-                                     .foundation = hash_text(c->foundation) };
+    a->remotes[i] = (struct remote){ .addr = c->addr, .priority = priority, .comp = comp, .type = c->type,
+                                     .transport = transport, .via = via, .foundation = hash_text(c->foundation) };
     ice_pair_remote(a, i);
     return 0;
+}
+
+int tw_ice_add_remote(struct tw_ice *a, tw_time now, const struct tw_ice_candidate *c)
+{
+    if (c->stream >= a->cfg.streams || c->component < 1)
+        return TW_EINVAL;
+    if (c->component > a->cfg.components)
+        return 0; /* RFC 8839 §5.1: of a component we do not use */
+    uint16_t comp = (uint16_t)(c->stream * a->cfg.components + c->component - 1);
+    bool tcp = ice_is_tcp(c->transport), web = tcp && c->transport != TW_ICE_TCP_ACTIVE && ice_is_web_token(c->web);
+    a->now = now;
+    ice_tape_candidate(a->tape, now, c);
+    if (!is_target(a, &c->addr, c->transport) || (tcp && !a->cfg.tcp) || (c->via && !web))
+        return 0;
+    if (web)
+        memcpy(a->streams[c->stream].web, c->web, sizeof(c->web));
+    int err = add_remote(a, comp, c, c->via);
+    if (!err && web && !c->via && (err = add_remote(a, comp, c, TW_ICE_VIA_HTTP)) == 0)
+        err = add_remote(a, comp, c, TW_ICE_VIA_HTTPS);
+    return err;
 }

@@ -182,6 +182,7 @@ static void connect_pair(struct tw_ice *a, struct pair *p)
     }
     a->bases[b].order = from.order;
     a->bases[b].parent = p->base;
+    a->bases[b].via = a->remotes[p->remote].via;
     a->bases[b].remote = a->remotes[p->remote].addr;
     p->base = b;
     p->opening = true;
@@ -295,7 +296,7 @@ static struct pair *next_waiting(struct tw_ice *a)
     struct pair *best = NULL;
     for (uint16_t i = 0; i < a->pair_n; i++) {
         struct pair *p = &a->pairs[i];
-        if (p->state == PAIR_WAITING && p->permitted && ice_stream_of(a, p->comp)->begun &&
+        if (p->state == PAIR_WAITING && p->permitted && p->not_before <= a->now && ice_stream_of(a, p->comp)->begun &&
             (!best || p->priority > best->priority))
             best = p;
     }
@@ -323,10 +324,23 @@ static void start_waiting(struct tw_ice *a)
         ice_pairs_unfreeze(a, NULL);
 }
 
+/* What was to be tried a little later, and is not needed: there is a direct way. */
+static void drop_late(struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        struct pair *p = &a->pairs[i];
+        uint16_t path = a->comps[p->comp].path;
+        if (p->state == PAIR_WAITING && p->not_before && p->not_before <= a->now && path != NONE &&
+            !ice_is_relayed(a, &a->pairs[path]))
+            ice_pair_fail(a, p, "not needed");
+    }
+}
+
 void ice_check_tick(struct tw_ice *a)
 {
     if (a->cfg.lite)
         return;
+    drop_late(a);
     start_waiting(a);
     for (uint16_t i = 0; i < a->pair_n; i++) {
         struct pair *p = &a->pairs[i];
@@ -345,7 +359,7 @@ tw_time ice_check_deadline(const struct tw_ice *a)
         const struct pair *p = &a->pairs[i];
         at = tw_time_min(at, tw_time_min(p->due, p->check_at));
         if (p->state == PAIR_WAITING && p->permitted && a->streams[p->comp / a->cfg.components].begun)
-            at = tw_time_min(at, a->pace_at);
+            at = tw_time_min(at, p->not_before > a->now ? p->not_before : a->pace_at);
     }
     return at;
 }
@@ -475,9 +489,9 @@ static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src
     if (b->probe)
         ice_probe_hit(a, base);
     bool tcp = ice_is_stream(b);
-    uint16_t r = ice_remote_find(a, b->comp, src, tcp);
+    uint16_t r = ice_remote_find(a, b->comp, src, tcp, b->via);
     if (r == NONE && !too_many_faces(a, b->comp, src))
-        r = ice_remote_learn(a, b->comp, src, tcp, priority);
+        r = ice_remote_learn(a, b->comp, src, tcp, b->via, priority);
     if (r == NONE)
         return TW_EFULL;
     a->remotes[r].proved = true;

@@ -33,6 +33,7 @@ enum {
 /* RFC 8863 §3: how long connectivity is awaited patiently. */
 static const tw_time PATIENCE = 39500 * TW_MSEC;
 static const tw_time AWAIT_EVERY = 10 * TW_SEC; /* sooner than NATs forget a packet that was not answered */
+static const tw_time WEB_LATER = 100 * TW_MSEC; /* that TCP is tried inside HTTP; twice that: inside TLS */
 static const tw_time SILENCE = TW_SEC; /* of a path on which we send, before it is looked at */
 static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
@@ -55,6 +56,7 @@ struct base {
     uint16_t parent;        /* of BASE_CONN and BASE_ASK: the listener from whose port it comes, NONE */
     uint16_t order;         /* of its interface: 0 is the best */
     uint8_t kind, state;
+    uint8_t via;            /* of BASE_CONN */
     bool probe;             /* opened for probing, and nothing has come of it yet */
     bool exclusive;         /* not a shared socket: known by its id */
     struct tw_addr remote;  /* BASE_CONN, BASE_ASK */
@@ -66,7 +68,7 @@ struct local {
     struct tw_addr addr, related;
     uint32_t priority, foundation;
     uint16_t base, comp;
-    uint8_t type, transport;
+    uint8_t type, transport, via;
     bool told;
 };
 
@@ -75,7 +77,7 @@ struct remote {
     struct tw_addr addr;
     uint32_t priority, foundation;
     uint16_t comp;
-    uint8_t type, transport;
+    uint8_t type, transport, via;
     bool answered; /* a check of ours was answered from there */
     bool proved;   /* it sent a check with our password, or answered one of ours: data may come */
     uint8_t unanswered; /* packets sent there, being proved or on a server of ours, that were not answered */
@@ -105,6 +107,7 @@ struct pair {
     bool silent;        /* it was valid, and its last check was not answered */
     bool old;           /* of before the restart: keeps its credentials until there is a new path */
     uint64_t priority;
+    tw_time not_before; /* ways that cost more are tried a little later */
     uint32_t nomination;
     tw_time due;        /* next transmission, or the end of the transaction */
     tw_time first_sent, check_at; /* check_at: the next check of a valid pair */
@@ -169,6 +172,7 @@ struct stream {
     struct creds local, remote, old_local, old_remote;
     bool renomination, own;
     bool begun;           /* credentials of both are there */
+    char web[TW_ICE_WEB_MAX + 1]; /* the peer's token */
 };
 
 struct answer {
@@ -278,7 +282,7 @@ struct tw_ice {
     struct tw_env env;
     struct tw_ice_mux *mux;
     uint32_t tag;             /* our number at the mux */
-    char *allow, *deny;
+    char *allow, *deny, *web;
     tw_time now, began, closing_until, gather_until;
     tw_time await_until, await_at; /* a peer that may begin any time is tried again, next at; 0: it is not */
     uint64_t tiebreaker;
@@ -362,6 +366,9 @@ void ice_base_kill(struct tw_ice *a, uint16_t base);
 /* Which one a datagram came to; NONE. */
 uint16_t ice_base_find(const struct tw_ice *a, const struct tw_datagram *in);
 
+/* sdp.c */
+bool ice_is_web_token(const char *text);
+
 /* candidate.c */
 uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
                       enum tw_ice_transport transport, uint16_t order, uint16_t comp);
@@ -376,8 +383,8 @@ void ice_local_tell(struct tw_ice *a, struct local *l);
 /* It is not told any more. */
 void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *addr);
 uint16_t ice_remote_find(const struct tw_ice *a, uint16_t comp, const struct tw_addr *addr,
-                         bool tcp);
-uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp,
+                         bool tcp, uint8_t via);
+uint16_t ice_remote_learn(struct tw_ice *a, uint16_t comp, const struct tw_addr *addr, bool tcp, uint8_t via,
                           uint32_t priority);
 bool ice_is_private(const struct tw_addr *a);
 bool ice_is_tcp(uint8_t transport);

@@ -129,6 +129,7 @@ uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote)
                       .due = TW_NEVER, .check_at = TW_NEVER, .valid_until = TW_NEVER };
     uint16_t n, i = worst(a, p.comp, &n);
     p.priority = pair_priority(a, &a->bases[base], &a->remotes[remote]);
+    p.not_before = a->remotes[remote].via ? a->now + WEB_LATER * a->remotes[remote].via : 0;
     p.permitted = a->bases[base].kind != BASE_RELAY;
     p.state = ice_dialect(a, p.comp)->freeze ? PAIR_FROZEN : PAIR_WAITING;
     if (n >= MAX_PAIRS) {

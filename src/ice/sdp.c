@@ -8,9 +8,12 @@ static const char *const tcp_types[] = { "", "active", "passive", "so" };
 
 /* --- writing ----------------------------------------------------------------------------------------- */
 
+/* Behind "thalweg-web", before the token: the only way it takes. */
+static const char *const vias[] = { "", "http:", "https:" };
+
 int tw_ice_write_candidate(const struct tw_ice_candidate *c, char *out, size_t cap)
 {
-    char addr[TW_ADDR_STRLEN], related[TW_ADDR_STRLEN + 24] = "", tcp[24] = "";
+    char addr[TW_ADDR_STRLEN], related[TW_ADDR_STRLEN + 24] = "", tcp[24] = "", web[TW_ICE_WEB_MAX + 32] = "";
     struct tw_addr ip = tw_addr_ip_only(&c->addr), rel = tw_addr_ip_only(&c->related);
     if (c->related.family) {
         char r[TW_ADDR_STRLEN];
@@ -19,13 +22,15 @@ int tw_ice_write_candidate(const struct tw_ice_candidate *c, char *out, size_t c
     }
     if (ice_is_tcp(c->transport))
         snprintf(tcp, sizeof(tcp), " tcptype %s", tcp_types[c->transport]);
+    if (c->web[0])
+        snprintf(web, sizeof(web), " thalweg-web %s%s", vias[c->via], c->web);
     /* RFC 6544 §4.5: an active one has no port of its own; 9 stands for it. */
     unsigned port = c->transport == TW_ICE_TCP_ACTIVE && !c->addr.port ? 9 : c->addr.port;
-    int n = snprintf(out, cap, "candidate:%s %u %s %lu %s %u typ %s%s%s%s%s", c->foundation,
+    int n = snprintf(out, cap, "candidate:%s %u %s %lu %s %u typ %s%s%s%s%s%s", c->foundation,
                      c->component, ice_is_tcp(c->transport) ? "tcp" : "udp",
                      (unsigned long)c->priority,
                      c->addr.family ? tw_addr_format(&ip, addr) : c->host, port, types[c->type],
-                     related, tcp, c->extensions[0] ? " " : "", c->extensions);
+                     related, tcp, web, c->extensions[0] ? " " : "", c->extensions);
     return n < 0 || (size_t)n >= cap ? TW_EFULL : 0;
 }
 
@@ -137,6 +142,28 @@ static int find(struct tw_bytes w, const char *const *names, int n)
     return -1;
 }
 
+bool ice_is_web_token(const char *text)
+{
+    size_t n = strlen(text);
+    return n && n <= TW_ICE_WEB_MAX &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == n;
+}
+
+/* What is no token does not count. */
+static void read_web(struct tw_bytes value, struct tw_ice_candidate *c)
+{
+    for (uint8_t via = TW_ICE_VIA_HTTPS; via > TW_ICE_VIA_TCP; via--) {
+        size_t n = strlen(vias[via]);
+        if (value.n > n && memcmp(value.p, vias[via], n) == 0) {
+            c->via = via;
+            value = tw_bytes(value.p + n, value.n - n);
+        }
+    }
+    snprintf(c->web, sizeof(c->web), "%.*s", (int)value.n, (const char *)value.p);
+    if (value.n > TW_ICE_WEB_MAX || !ice_is_web_token(c->web))
+        c->web[0] = 0;
+}
+
 /* What follows the type: pairs of a name and a value, in any order (RFC 8839 §5.1). */
 static int read_extensions(const char *at, struct tw_ice_candidate *c)
 {
@@ -156,6 +183,8 @@ static int read_extensions(const char *at, struct tw_ice_candidate *c)
             if (t < 0)
                 return TW_EUNSUPPORTED;
             c->transport = (uint8_t)t;
+        } else if (is(name, "thalweg-web")) {
+            read_web(value, c);
         } else if (n + name.n + value.n + 3 <= sizeof(c->extensions)) {
             n += (size_t)snprintf(c->extensions + n, sizeof(c->extensions) - n, "%s%.*s %.*s",
                                   n ? " " : "", (int)name.n, (const char *)name.p, (int)value.n,

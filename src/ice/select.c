@@ -25,6 +25,7 @@ void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_p
         ret->relay_transport = (uint8_t)a->servers[a->relays[b->relay].server].transport;
     } else if (b->kind == BASE_CONN) {
         ret->transport = TW_ICE_TCP_ACTIVE;
+        ret->via = b->via;
     }
 }
 

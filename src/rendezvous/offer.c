@@ -7,7 +7,7 @@
 /* X(name, number): what a word is made of; unknown ones are skipped, each stands once but CANDIDATE. */
 enum part {
     PART_CALLER = 1, PART_SECRET, PART_TIME, PART_NONCE, PART_UFRAG, PART_PWD, PART_CANDIDATE, PART_END,
-    PART_EARLY, PART_INVITE, PART_PREKEY, PART_EXPIRES,
+    PART_EARLY, PART_INVITE, PART_PREKEY, PART_EXPIRES, PART_WEB,
 };
 
 enum { OFFER_STEP = 1024, WORD_STEP = 128 }; /* sizes are rounded up to these */
@@ -27,11 +27,14 @@ static void text(struct tw_wr *w, enum part type, const char *s)
         part(w, type, tw_bytes_str(s));
 }
 
+/* Transports of a candidate on the wire, besides ICE's own: TCP that begins as HTTP, or as TLS, only. */
+enum { VIA_WEB = TW_ICE_TCP_SO };
+
 static void candidate(struct tw_wr *w, const struct tw_ice_candidate *c)
 {
     uint8_t buf[64];
     struct tw_wr b = tw_wr(buf, sizeof(buf));
-    tw_wr_u8(&b, (uint8_t)(c->type << 4 | c->transport));
+    tw_wr_u8(&b, (uint8_t)(c->type << 4 | (c->via ? VIA_WEB + c->via : c->transport)));
     tw_wr_u32(&b, c->priority);
     tw_wr_addr(&b, &c->addr);
     tw_wr_bytes(&b, tw_bytes_str(c->foundation));
@@ -60,6 +63,11 @@ static int encode(const struct tw_word *o, struct tw_wr *w)
         part(w, PART_NONCE, tw_bytes(o->nonce, sizeof(o->nonce)));
     text(w, PART_UFRAG, o->ufrag);
     text(w, PART_PWD, o->pwd);
+    for (size_t i = 0; i < o->candidate_n; i++)
+        if (o->candidate[i].web[0]) { /* all have the same */
+            text(w, PART_WEB, o->candidate[i].web);
+            break;
+        }
     for (size_t i = 0; i < o->candidate_n; i++)
         candidate(w, &o->candidate[i]);
     if (o->end)
@@ -118,6 +126,12 @@ static bool read_candidate(struct tw_bytes in, struct tw_word *o)
     if (r.error || r.n == 0 || r.n >= sizeof(c.foundation))
         return false;
     memcpy(c.foundation, r.p, r.n);
+    if (c.transport > VIA_WEB && c.transport <= VIA_WEB + TW_ICE_VIA_HTTPS) {
+        c.via = (uint8_t)(c.transport - VIA_WEB);
+        c.transport = TW_ICE_TCP_PASSIVE;
+    }
+    if (c.transport == TW_ICE_TCP_PASSIVE || c.transport == TW_ICE_TCP_SO)
+        memcpy(c.web, o->web, sizeof(c.web));
     if (c.type > TW_ICE_RELAY || c.transport > TW_ICE_TCP_SO || c.addr.family == TW_FAMILY_NONE ||
         o->candidate_n == TW_OFFER_CANDIDATES)
         return true; /* of a kind we do not know, or more than we take */
@@ -142,6 +156,9 @@ static bool read_part(unsigned type, struct tw_bytes b, struct tw_word *o)
         return read_text(b, o->ufrag);
     case PART_PWD:
         return read_text(b, o->pwd);
+    case PART_WEB: /* of the candidates behind it */
+        snprintf(o->web, sizeof(o->web), "%.*s", (int)(b.n < sizeof(o->web) ? b.n : 0), (const char *)b.p);
+        return true;
     case PART_CANDIDATE:
         return read_candidate(b, o);
     case PART_END:

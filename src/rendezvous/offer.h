@@ -34,6 +34,7 @@ struct tw_word {
     char ufrag[TW_ICE_CRED_MAX + 1], pwd[TW_ICE_CRED_MAX + 1]; /* empty: not said */
     struct tw_ice_candidate candidate[TW_OFFER_CANDIDATES];
     size_t candidate_n;
+    char web[TW_ICE_WEB_MAX + 1];  /* of them, while decoded */
     bool end;                      /* no more candidates for now */
     struct tw_bytes early;         /* OFFER: data for the callee, at most once */
     struct tw_bytes invite;        /* OFFER: the secret of an invite */

@@ -251,8 +251,9 @@ static size_t on_preface(struct tw_rt_link *l, struct tw_bytes first)
     return used;
 }
 
-static const struct tw_rt_link_events events = { on_open, on_data, on_over, NULL },
-                                      by_proxy = { on_open, on_data, on_over, on_preface };
+static const struct tw_rt_link_events events = { .on_open = on_open, .on_data = on_data, .on_over = on_over },
+                                      by_proxy = { .on_open = on_open, .on_data = on_data, .on_over = on_over,
+                                                   .on_preface = on_preface };
 
 static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
 {

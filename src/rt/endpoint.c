@@ -139,6 +139,11 @@ static void on_open(struct tw_rt_link *link)
         if (&l->attempts[i] != t)
             close_attempt(&l->attempts[i]);
     doubt(l, link);
+    if (l->by_proxy && !r->proxy_at.family) { /* where it answers, connections to peers may go through it, too */
+        r->proxy_at = remote;
+        r->sockets.proxy = &r->cfg.proxy;
+        r->sockets.proxy_at = &r->proxy_at;
+    }
     tw_endpoint_link_up(r->endpoint, tw_rt_now(), l->sock, l->by_proxy ? NULL : &remote, NULL);
     tw_rt_endpoint_pump(r);
 }
@@ -174,7 +179,7 @@ static void on_over(struct tw_rt_link *link, const char *why)
         failed(l);
 }
 
-static const struct tw_rt_link_events events = { on_open, on_data, on_over, NULL };
+static const struct tw_rt_link_events events = { .on_open = on_open, .on_data = on_data, .on_over = on_over };
 
 /* Whom the certificate must be from. */
 static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
@@ -302,9 +307,9 @@ static void opened(void *machine, tw_time now, uint32_t sock, int err, const str
 }
 
 static void accepted(void *machine, tw_time now, uint32_t listener, const struct tw_addr *remote,
-                     uint32_t *ret_sock)
+                     enum tw_ice_via via, uint32_t *ret_sock)
 {
-    tw_endpoint_accepted(machine, now, listener, remote, ret_sock);
+    tw_endpoint_accepted(machine, now, listener, remote, via, ret_sock);
 }
 
 static void disconnected(void *machine, tw_time now, uint32_t sock)
@@ -414,10 +419,15 @@ static void send_link(struct tw_rt_sockets *s, const struct tw_datagram *d)
         (void)!tw_rt_link_send(&l->up->link, d->iov, d->iov_n);
 }
 
+static uint32_t web_listener(const void *machine, const char *token)
+{
+    return tw_endpoint_web_listener(machine, token);
+}
+
 static const struct tw_rt_sockets_ops ops = {
     .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected,
     .mapped = mapped, .interfaces = interfaces, .nat64 = nat64, .tick = tick, .poll_tx = poll_tx,
-    .deadline = deadline, .next_event = next_event, .turn = turn, .send = send_link,
+    .deadline = deadline, .next_event = next_event, .turn = turn, .send = send_link, .web_listener = web_listener,
 };
 
 static bool has_aes(void)
@@ -455,6 +465,12 @@ void tw_rt_endpoint_start(struct tw_rt_endpoint *r)
     const struct tw_endpoint_config *cfg = &r->cfg.endpoint;
     if (cfg->lan)
         tw_rt_lan_init(&r->lan, r->sockets.loop, r->endpoint, cfg->listen, pump, r);
+    if (!r->cfg.no_web && cfg->ice.policy == TW_ICE_ALL) { /* if they can be had */
+        uint16_t ports[2] = { 80, 443 };
+        for (int i = 0; i < 2; i++)
+            ports[i] = tw_rt_sockets_web(&r->sockets, ports[i]) ? ports[i] : 0;
+        tw_endpoint_web(r->endpoint, ports[0], ports[1]);
+    }
     tw_rt_sockets_start(&r->sockets);
 }
 

@@ -13,9 +13,9 @@ static void opened(void *machine, tw_time now, uint32_t sock, int err, const str
 }
 
 static void accepted(void *machine, tw_time now, uint32_t listener, const struct tw_addr *remote,
-                     uint32_t *ret_sock)
+                     enum tw_ice_via via, uint32_t *ret_sock)
 {
-    tw_ice_accepted(machine, now, listener, remote, ret_sock);
+    tw_ice_accepted(machine, now, listener, remote, via, ret_sock);
 }
 
 static void disconnected(void *machine, tw_time now, uint32_t sock)

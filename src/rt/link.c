@@ -111,7 +111,10 @@ static bool take_messages(struct tw_rt_link *l)
 {
     struct tw_ws_event ev;
     while (!l->over && tw_ws_poll_event(l->ws, &ev)) {
-        if (ev.type == TW_WS_OPEN) {
+        if (ev.type == TW_WS_REQUEST) {
+            tw_ws_answer(l->ws, l->events->on_request(l, (const char *)ev.data.p));
+            say(l, tw_ws_out(l->ws));
+        } else if (ev.type == TW_WS_OPEN) {
             opened(l);
         } else if (ev.type == TW_WS_CLOSED) {
             say(l, tw_ws_out(l->ws));

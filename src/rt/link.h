@@ -45,6 +45,8 @@ struct tw_rt_link_events {
     /* Of an adopted link, before all else and before TLS: the first bytes. Returns how many were for nobody behind it: more
      * than 0, or 0 if too few have come, or TW_RT_PREFACE_NONE: there is none, or TW_RT_PREFACE_BAD. NULL: not asked. */
     size_t (*on_preface)(struct tw_rt_link *l, struct tw_bytes first);
+    /* Of tw_rt_link_adopt_any() with a WebSocket for any path: whether this one is served. */
+    bool (*on_request)(struct tw_rt_link *l, const char *path);
 };
 #define TW_RT_PREFACE_NONE SIZE_MAX
 #define TW_RT_PREFACE_BAD (SIZE_MAX - 1)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,9 @@
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 #include "tunnel/frame.h"
+#include "tunnel/front.h"
+
+enum { PENDING_MAX = 32, PENDING_S = 10, PEER_QUEUE = 256 << 10 };
 
 /* A socket of the machine's: UDP, listening, or a connection. */
 struct rt_sock {
@@ -21,7 +25,12 @@ struct rt_sock {
     bool closing, dirty;
     struct rt_sock *next_dirty;
     int fd;                /* of SOCK_LISTEN */
-    struct tw_addr local;
+    char web[TW_ICE_WEB_MAX + 1]; /* of it: the token that a request must name; empty: no HTTP */
+    bool shared;           /* the token says for which listener somebody has come */
+    bool pending;          /* has come, and has not said what it is */
+    uint32_t listener;     /* where it came */
+    tw_time came;
+    struct tw_addr local, remote; /* remote: of a connection; the proxy's is the link's business */
     uv_poll_t poll;        /* UDP, LISTEN */
     struct tw_rt_udp udp;
     struct tw_rt_link link;
@@ -30,7 +39,7 @@ struct rt_sock {
 static struct rt_sock *find(struct tw_rt_sockets *r, uint32_t id)
 {
     for (struct rt_sock *s = r->socks; s; s = s->next)
-        if (s->id == id && !s->closing)
+        if (s->id == id && id && !s->closing)
             return s;
     return NULL;
 }
@@ -80,11 +89,18 @@ static void on_link_closed(struct tw_rt_link *l)
     forget(l->user);
 }
 
+static void settle(struct rt_sock *s)
+{
+    s->owner->pending -= s->pending;
+    s->pending = false;
+}
+
 static void close_sock(struct rt_sock *s)
 {
     if (s->closing)
         return;
     s->closing = true;
+    settle(s);
     if (s->kind >= SOCK_LINK) {
         if (s->dirty)
             tw_rt_link_flush(&s->link);
@@ -145,17 +161,37 @@ static struct tw_addr local_of(int fd)
     return tw_rt_addr(&ss);
 }
 
+/* It is clear now what has come. */
+static void on_arrival(struct rt_sock *s)
+{
+    struct tw_rt_sockets *r = s->owner;
+    const struct tw_rt_link *l = &s->link;
+    enum tw_ice_via via = l->conn.tls ? TW_ICE_VIA_HTTPS : l->ws ? TW_ICE_VIA_HTTP : TW_ICE_VIA_TCP;
+    uint32_t id = 0;
+    settle(s);
+    if (s->listener)
+        r->ops->accepted(r->machine, tw_rt_now(), s->listener, &l->cfg.server, via, &id);
+    s->id = id;
+    if (!id)
+        close_sock(s);
+    tw_rt_sockets_pump(r);
+}
+
 static void on_link_open(struct tw_rt_link *l)
 {
     struct rt_sock *s = l->user;
     s->local = local_of(l->conn.fd);
+    if (s->pending) {
+        on_arrival(s);
+        return;
+    }
     s->owner->ops->opened(s->owner->machine, tw_rt_now(), s->id, 0, &s->local);
     tw_rt_sockets_pump(s->owner);
 }
 
 static void deliver(struct rt_sock *s, struct tw_bytes payload)
 {
-    struct tw_datagram d = { .sock = s->id, .src = s->link.cfg.server, .dst = s->local,
+    struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local,
                              .iov = &payload, .iov_n = 1 };
     s->owner->ops->recv(s->owner->machine, tw_rt_now(), &d);
     tw_rt_sockets_pump(s->owner);
@@ -191,6 +227,10 @@ static void on_link_over(struct tw_rt_link *l, const char *why)
     (void)why;
     if (r->over || s->closing)
         return;
+    if (s->pending) {
+        close_sock(s);
+        return;
+    }
     uint32_t id = s->id;
     r->ops->opened(r->machine, tw_rt_now(), id, TW_ESYS, NULL); /* counts only while it is opening */
     r->ops->disconnected(r->machine, tw_rt_now(), id);
@@ -200,12 +240,53 @@ static void on_link_over(struct tw_rt_link *l, const char *why)
         close_sock(s);
 }
 
-static const struct tw_rt_link_events link_events = { on_link_open, on_link_data, on_link_over };
+static bool on_link_request(struct tw_rt_link *l, const char *path)
+{
+    struct rt_sock *s = l->user;
+    struct tw_rt_sockets *r = s->owner;
+    const struct rt_sock *at = s->listener ? find(r, s->listener) : NULL;
+    if (at)
+        return at->web[0] && !strcmp(path + (*path == '/'), at->web);
+    s->listener = r->ops->web_listener ? r->ops->web_listener(r->machine, path + (*path == '/')) : 0;
+    return s->listener;
+}
+
+static const struct tw_rt_link_events link_events = { .on_open = on_link_open, .on_data = on_link_data,
+                                                      .on_over = on_link_over, .on_request = on_link_request };
+
+/* To a peer that takes HTTP, and inside TLS if so wanted; through the proxy, if there is one. */
+static int over_the_web(struct tw_rt_sockets *r, const struct tw_ice_event *ev, struct tw_rt_link_config *how,
+                        struct tw_ws_config *ws, char path[TW_ICE_WEB_MAX + 2], char host[TW_ADDR_STRLEN])
+{
+    struct tw_addr ip = tw_addr_ip_only(&ev->remote);
+    snprintf(path, TW_ICE_WEB_MAX + 2, "/%s", ev->web);
+    *ws = (struct tw_ws_config){ .path = path, .protocol = TW_DIRECT_PROTOCOL, .host = tw_addr_format(&ip, host),
+                                 .max_message = TW_TURN_MESSAGE_MAX };
+    how->ws = ws;
+    if (ev->via == TW_ICE_VIA_HTTPS) {
+        if (!r->web_client && tw_rt_tls_new_trusting_none(&r->web_client))
+            return TW_ENOMEM;
+        how->transport = TW_TRANSPORT_TLS;
+        how->tls = r->web_client;
+        how->alpn = "http/1.1";
+    }
+    if (r->proxy && r->proxy_at) {
+        how->local = (struct tw_addr){ .family = TW_FAMILY_NONE };
+        how->proxy = r->proxy;
+        how->target = host;
+        how->target_port = ev->remote.port;
+        how->server = *r->proxy_at;
+    }
+    return 0;
+}
 
 static int open_link(struct tw_rt_sockets *r, const struct tw_ice_event *ev)
 {
     bool turn = ev->socket == TW_ICE_SOCK_TURN;
     struct tw_rt_link_config how = { .transport = TW_TRANSPORT_TCP, .server = ev->remote };
+    struct tw_ws_config ws;
+    char path[TW_ICE_WEB_MAX + 2], host[TW_ADDR_STRLEN];
+    int err = 0;
     struct rt_sock *s = add(r, ev->sock, ev->socket == TW_ICE_SOCK_CONNECT ? SOCK_LINK : SOCK_STUN_LINK);
     if (!s)
         return TW_ENOMEM;
@@ -213,10 +294,24 @@ static int open_link(struct tw_rt_sockets *r, const struct tw_ice_event *ev)
         r->ops->turn(r, ev, &how);
     else
         how.local = ev->local;
-    int err = tw_rt_link_open(&s->link, r->loop, &how, &link_events, s);
+    s->remote = ev->remote;
+    how.queue = turn ? 0 : PEER_QUEUE;
+    if (!turn && ev->via)
+        err = over_the_web(r, ev, &how, &ws, path, host);
+    err = err ? err : tw_rt_link_open(&s->link, r->loop, &how, &link_events, s);
     if (err)
         forget(s);
     return err;
+}
+
+/* Who has come, and says nothing, makes room for others. */
+static void forget_the_silent(struct tw_rt_sockets *r)
+{
+    for (struct rt_sock *s = r->socks, *next; s; s = next) {
+        next = s->next;
+        if (s->pending && tw_rt_now() - s->came >= PENDING_S * TW_SEC)
+            close_sock(s);
+    }
 }
 
 static void on_accept(uv_poll_t *poll, int status, int events)
@@ -225,49 +320,88 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     struct tw_rt_sockets *r = l->owner;
     struct sockaddr_storage ss = { 0 };
     socklen_t n = sizeof(ss);
-    uint32_t id = 0;
     (void)status, (void)events;
     int fd = accept4(l->fd, (struct sockaddr *)&ss, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return;
-    struct tw_addr remote = tw_rt_addr(&ss);
-    r->ops->accepted(r->machine, tw_rt_now(), l->id, &remote, &id);
-    struct rt_sock *s = id ? add(r, id, SOCK_LINK) : NULL;
-    if (!s || tw_rt_link_adopt(&s->link, r->loop, fd, &remote, NULL, NULL, &link_events, s)) {
-        if (s)
-            forget(s);
-        if (id)
-            r->ops->disconnected(r->machine, tw_rt_now(), id);
+    const struct tw_ws_config ws = { .server = true, .protocol = TW_DIRECT_PROTOCOL, .max_message = TW_TURN_MESSAGE_MAX };
+    struct tw_rt_link_any any = { 0 };
+    const char *why;
+    forget_the_silent(r);
+    bool web = l->shared || l->web[0];
+    if (web && !r->web_tls)
+        (void)!tw_rt_tls_new_self_signed(NULL, &r->web_tls, &why); /* then without TLS */
+    any.tls = web ? r->web_tls : NULL;
+    any.ws = web ? &ws : NULL;
+    struct rt_sock *s = r->pending < PENDING_MAX ? add(r, 0, SOCK_LINK) : NULL;
+    if (!s) {
         close(fd);
-    } else {
-        s->local = local_of(fd);
+        return;
     }
-    tw_rt_sockets_pump(r);
+    s->remote = tw_rt_addr(&ss);
+    s->listener = l->id;
+    s->came = tw_rt_now();
+    if (tw_rt_link_adopt_any(&s->link, r->loop, fd, &s->remote, &any, &link_events, s)) {
+        forget(s);
+        close(fd);
+        return;
+    }
+    s->link.cfg.queue = PEER_QUEUE;
+    s->pending = true;
+    r->pending++;
 }
 
-static int open_listener(struct tw_rt_sockets *r, const struct tw_ice_event *ev,
-                         struct tw_addr *ret_local)
+static int listen_at(struct tw_rt_sockets *r, uint32_t id, const struct tw_addr *at, struct rt_sock **ret)
 {
     struct sockaddr_storage ss;
-    socklen_t n = tw_rt_sockaddr(&ev->local, &ss);
-    struct rt_sock *s = add(r, ev->sock, SOCK_LISTEN);
+    socklen_t n = tw_rt_sockaddr(at, &ss);
+    struct rt_sock *s = add(r, id, SOCK_LISTEN);
+    int one = 1;
     if (!s)
         return TW_ENOMEM;
     s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int one = 1;
-    if (s->fd >= 0) /* connections from that port, too */
+    if (s->fd >= 0 && id) /* connections from that port, too */
         setsockopt(s->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+    if (s->fd >= 0 && !id)
+        setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (s->fd >= 0 && !id && ss.ss_family == AF_INET6)
+        setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
     if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, n) || listen(s->fd, 16)) {
         if (s->fd >= 0)
             close(s->fd);
         forget(s);
         return TW_ESYS;
     }
-    s->local = *ret_local = local_of(s->fd);
+    s->local = local_of(s->fd);
     uv_poll_init(r->loop, &s->poll, s->fd);
     s->poll.data = s;
     uv_poll_start(&s->poll, UV_READABLE, on_accept);
+    *ret = s;
     return 0;
+}
+
+static int open_listener(struct tw_rt_sockets *r, const struct tw_ice_event *ev, struct tw_addr *ret_local)
+{
+    struct rt_sock *s;
+    int err = listen_at(r, ev->sock, &ev->local, &s);
+    if (err)
+        return err;
+    snprintf(s->web, sizeof(s->web), "%s", ev->web ? ev->web : "");
+    *ret_local = s->local;
+    return 0;
+}
+
+bool tw_rt_sockets_web(struct tw_rt_sockets *r, uint16_t port)
+{
+    struct tw_addr any = { .family = TW_FAMILY_V4, .port = port };
+    struct rt_sock *s;
+    if (listen_at(r, 0, &any, &s))
+        return false;
+    s->shared = true;
+    any.family = TW_FAMILY_V6;
+    if (!listen_at(r, 0, &any, &s))
+        s->shared = true;
+    return true;
 }
 
 /* --- the machine --------------------------------------------------------------------------------- */
@@ -337,7 +471,7 @@ void tw_rt_sockets_close_range(struct tw_rt_sockets *r, uint32_t first, uint32_t
 {
     for (struct rt_sock *s = r->socks, *next; s; s = next) {
         next = s->next;
-        if (s->id >= first && s->id <= last && !s->closing)
+        if (s->id && s->id >= first && s->id <= last && !s->closing)
             drop(r, s);
     }
 }
@@ -484,5 +618,7 @@ void tw_rt_sockets_fini(struct tw_rt_sockets *r)
         tw_rt_watch_fini(&r->watch);
     tw_rt_nat64_fini(&r->nat64);
     tw_rt_upnp_free(r->upnp);
+    tw_rt_tls_unref(r->web_tls);
+    tw_rt_tls_unref(r->web_client);
     uv_close((uv_handle_t *)&r->timer, on_timer_closed);
 }

@@ -20,7 +20,9 @@ struct tw_rt_sockets_ops {
     void (*recv)(void *machine, tw_time now, const struct tw_datagram *in);
     void (*opened)(void *machine, tw_time now, uint32_t sock, int err, const struct tw_addr *local);
     void (*accepted)(void *machine, tw_time now, uint32_t listener, const struct tw_addr *remote,
-                     uint32_t *ret_sock);
+                     enum tw_ice_via via, uint32_t *ret_sock);
+    /* The listener for whose token somebody asks at a port that all share; 0: nobody's. NULL: no such ports. */
+    uint32_t (*web_listener)(const void *machine, const char *token);
     void (*disconnected)(void *machine, tw_time now, uint32_t sock);
     void (*mapped)(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside);
     int (*interfaces)(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n);
@@ -43,6 +45,10 @@ struct tw_rt_sockets {
     const struct tw_rt_sockets_ops *ops;
     void *machine, *user;
     uv_loop_t *loop;
+    struct tw_rt_tls *web_tls, *web_client; /* for who comes, and whom we go to, by TLS; they mean nobody in particular */
+    const struct tw_proxy_url *proxy; /* connections inside HTTP go through it, at */
+    const struct tw_addr *proxy_at;   /* this address; NULL: they do not, or not yet */
+    unsigned pending;        /* connections that have come, and have not said what they are */
     struct rt_sock *socks, *dirty; /* dirty: connections with something to send */
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
@@ -58,6 +64,8 @@ TW_NODISCARD int tw_rt_sockets_init(struct tw_rt_sockets *s, uv_loop_t *loop,
                                     const struct tw_rt_sockets_ops *ops, void *machine, void *user);
 /* Tells the machine its interfaces, and when they change. */
 void tw_rt_sockets_start(struct tw_rt_sockets *s);
+/* Listens at a port that all of the machine's listeners share, for HTTP and TLS. False: it can't be had. */
+bool tw_rt_sockets_web(struct tw_rt_sockets *s, uint16_t port);
 /* OPEN, CLOSE or MAP; false: it is another event. */
 bool tw_rt_sockets_event(struct tw_rt_sockets *s, const struct tw_ice_event *ev);
 /* Closes all whose ids are from first to last. */

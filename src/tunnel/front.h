@@ -6,6 +6,7 @@
 
 #define TW_FRONT_PATH "/thalweg"
 #define TW_TURN_PROTOCOL "thalweg-turn.1" /* Sec-WebSocket-Protocol: messages are pieces of what TURN sends over TCP */
+#define TW_DIRECT_PROTOCOL "thalweg.1"    /* the same between two peers: pieces of RFC 4571's frames */
 enum { TW_TURN_MESSAGE_MAX = 16384 };
 
 enum tw_front {

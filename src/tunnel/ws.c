@@ -24,10 +24,10 @@ struct grow {
 struct tw_ws {
     struct tw_ws_config cfg;
     struct tw_env env;
-    char host[300], token[200];
-    char key[KEY_LEN + 1];     /* client: what was asked with */
-    enum { HEAD, OPEN, CLOSED } state;
-    bool open_told, closed_told;
+    char host[300], token[200], path[200]; /* path: that is or was asked for */
+    char key[KEY_LEN + 1];     /* what was asked with */
+    enum { HEAD, ASKED, OPEN, CLOSED } state;
+    bool asked_told, open_told, closed_told;
     const char *why;
     struct grow head, out, shown; /* shown: out, while the caller looks at it */
     struct tw_bytes in;        /* what wslay has not read */
@@ -167,7 +167,7 @@ static void ask(struct tw_ws *w)
     snprintf(text, sizeof(text),
              "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n%s%s%s\r\n",
-             w->cfg.path, w->host, w->key, w->cfg.protocol, w->token[0] ? "Authorization: Bearer " : "",
+             w->path, w->host, w->key, w->cfg.protocol, w->token[0] ? "Authorization: Bearer " : "",
              w->token, w->token[0] ? "\r\n" : "");
     say(w, text);
 }
@@ -193,15 +193,26 @@ static void show_page(struct tw_ws *w)
     end(w, "a browser");
 }
 
+static void accept_it(struct tw_ws *w)
+{
+    char accept[ACCEPT_LEN + 1], text[512];
+    accept_key(w->key, strlen(w->key), accept);
+    snprintf(text, sizeof(text),
+             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
+             accept, w->cfg.protocol);
+    say(w, text);
+    begin_frames(w);
+}
+
 static void answer(struct tw_ws *w, const struct tw_http *h)
 {
     struct tw_bytes key = tw_http_get(h, "sec-websocket-key");
-    char accept[ACCEPT_LEN + 1], text[512];
     if (!tw_bytes_eq(h->method, tw_bytes_str("GET"))) {
         refuse(w, "405 Method Not Allowed", "405\n");
     } else if (w->cfg.page && tw_bytes_eq(h->target, tw_bytes_str("/"))) {
         show_page(w);
-    } else if (!tw_bytes_eq(h->target, tw_bytes_str(w->cfg.path))) {
+    } else if (w->cfg.path ? !tw_bytes_eq(h->target, tw_bytes_str(w->cfg.path)) : h->target.n >= sizeof(w->path)) {
         refuse(w, "404 Not Found", "There is nothing here.\n");
     } else if (!tw_http_has(h, "upgrade", "websocket") || !tw_http_has(h, "connection", "upgrade") ||
                !tw_http_has(h, "sec-websocket-version", "13") || key.n != KEY_LEN ||
@@ -213,14 +224,25 @@ static void answer(struct tw_ws *w, const struct tw_http *h)
             memcpy(w->token, bearer.p + 7, bearer.n - 7);
             w->token[bearer.n - 7] = 0;
         }
-        accept_key((const char *)key.p, key.n, accept);
-        snprintf(text, sizeof(text),
-                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
-                 accept, w->cfg.protocol);
-        say(w, text);
-        begin_frames(w);
+        memcpy(w->key, key.p, KEY_LEN);
+        if (w->cfg.path) {
+            accept_it(w);
+            return;
+        }
+        memcpy(w->path, h->target.p, h->target.n);
+        w->path[h->target.n] = 0;
+        w->state = ASKED;
     }
+}
+
+void tw_ws_answer(struct tw_ws *w, bool yes)
+{
+    if (w->state != ASKED)
+        return;
+    if (yes)
+        accept_it(w);
+    else
+        refuse(w, "404 Not Found", "There is nothing here.\n");
 }
 
 static void check_answer(struct tw_ws *w, const struct tw_http *h)
@@ -278,6 +300,7 @@ int tw_ws_new(const struct tw_ws_config *cfg, const struct tw_env *env, struct t
     w->cfg = *cfg;
     w->env = *env;
     w->last = &w->first;
+    snprintf(w->path, sizeof(w->path), "%s", cfg->path ? cfg->path : "");
     snprintf(w->host, sizeof(w->host), "%s", cfg->host ? cfg->host : "");
     snprintf(w->token, sizeof(w->token), "%s", cfg->token ? cfg->token : "");
     if (!cfg->server)
@@ -371,6 +394,11 @@ bool tw_ws_poll_event(struct tw_ws *w, struct tw_ws_event *ev)
 {
     free(w->told);
     w->told = NULL;
+    if (w->state == ASKED && !w->asked_told) {
+        w->asked_told = true;
+        *ev = (struct tw_ws_event){ TW_WS_REQUEST, tw_bytes_str(w->path), NULL };
+        return true;
+    }
     if (w->frames && !w->open_told) {
         w->open_told = true;
         *ev = (struct tw_ws_event){ TW_WS_OPEN, tw_bytes_str(w->cfg.server ? w->token : ""), NULL };

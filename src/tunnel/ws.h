@@ -10,7 +10,7 @@ struct tw_ws;
 
 struct tw_ws_config {
     bool server;
-    const char *path;      /* static: what is asked for; of a server: what it serves */
+    const char *path;      /* what is asked for, copied; of a server: what it serves, static, or NULL: REQUEST says */
     const char *protocol;  /* static: Sec-WebSocket-Protocol */
     const char *host;      /* client: what Host says; copied */
     const char *token;     /* client: Authorization: Bearer; NULL: none; copied */
@@ -19,6 +19,7 @@ struct tw_ws_config {
 };
 
 enum tw_ws_event_type {
+    TW_WS_REQUEST, /* data: the path that is asked for: tw_ws_answer() */
     TW_WS_OPEN,    /* messages may be sent; of a server: data is the bearer's token, may be empty */
     TW_WS_MESSAGE, /* data: a view until the next call */
     TW_WS_CLOSED,  /* why: static. Send what tw_ws_out() still has, then close */
@@ -35,7 +36,9 @@ TW_NODISCARD int tw_ws_new(const struct tw_ws_config *cfg, const struct tw_env *
 void tw_ws_free(struct tw_ws *w);
 /* Bytes of the peer's. What was wrong shows as CLOSED. */
 void tw_ws_recv(struct tw_ws *w, struct tw_bytes in);
-/* A message of up to three parts. TW_ESTATE: not open; TW_ENOMEM. */
+/* Of a REQUEST: whether that is served. */
+void tw_ws_answer(struct tw_ws *w, bool yes);
+/* A message of several parts. TW_ESTATE: not open; TW_ENOMEM. */
 TW_NODISCARD int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n);
 /* Says goodbye. */
 void tw_ws_close(struct tw_ws *w);

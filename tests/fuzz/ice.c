@@ -198,7 +198,7 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
         else if (kind & 0x20) {
             struct tw_addr from = tw_addr_v4(203, 0, 114, 1, parameter);
             uint32_t sock;
-            tw_ice_accepted(ice, now, 1 + parameter % 8u, &from, &sock);
+            tw_ice_accepted(ice, now, 1 + parameter % 8u, &from, (enum tw_ice_via)(parameter % 3), &sock);
         } else
             tw_ice_disconnected(ice, now, 1 + parameter % 16u);
         break;

@@ -38,6 +38,10 @@ meet() {
     lab_down
 }
 
+meet tls - https
+meet - tls https
+meet web - http
+meet - web http
 meet web I/AP/keep relay
 meet tls I/AP/keep relay
 meet web web relay
@@ -45,6 +49,7 @@ meet tls web relay
 meet tls tls relay
 if have squid; then
     BEFORE=squid_up AFTER=squid_down
+    A="--proxy http://203.0.114.3:3128" meet proxied - https "squid"
     A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "squid"
     A="--proxy http://203.0.114.3:3128" B=$A meet proxied proxied relay "squid for both"
     A="--proxy http://203.0.114.3:3128" meet proxied tls relay "squid"

@@ -345,7 +345,7 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
     struct endpoint_node *n = ctx;
     uint32_t id;
     (void)local;
-    tw_endpoint_accepted(n->ep, now, listener, remote, &id);
+    tw_endpoint_accepted(n->ep, now, listener, remote, TW_ICE_VIA_TCP, &id);
     return id;
 }
 

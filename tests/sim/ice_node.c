@@ -294,7 +294,7 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
     struct ice_node *n = ctx;
     uint32_t id;
     (void)now, (void)local;
-    tw_ice_accepted(n->ice, clock_of(n), listener, remote, &id);
+    tw_ice_accepted(n->ice, clock_of(n), listener, remote, TW_ICE_VIA_TCP, &id);
     return id;
 }
 

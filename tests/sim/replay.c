@@ -198,7 +198,7 @@ static bool with_addr(struct player *p, tw_time now, const char *verb)
     if (!strcmp(verb, "opened"))
         tw_ice_opened(p->r->ice, now, number(p, 2), atoi(p->word[3]), a.family ? &a : NULL);
     else if (!strcmp(verb, "accepted"))
-        tw_ice_accepted(p->r->ice, now, number(p, 2), &a, &id);
+        tw_ice_accepted(p->r->ice, now, number(p, 2), &a, p->words > 4 ? (enum tw_ice_via)number(p, 4) : TW_ICE_VIA_TCP, &id);
     else if (!strcmp(verb, "mapped"))
         tw_ice_mapped(p->r->ice, now, number(p, 2), &a);
     else if (!strcmp(verb, "vouch"))
