@@ -164,7 +164,7 @@ static void open_connection(struct client *c)
         return;
     unsigned flags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | (arg.over == DTLS ? GNUTLS_DATAGRAM : 0u);
     if ((!cred_tls && tw_rt_tls_new_client(tw_bytes(NULL, 0), &cred_tls, &why)) ||
-        tw_rt_tls_session(cred_tls, flags, &c->tls))
+        tw_rt_tls_session(cred_tls, flags, NULL, &c->tls))
         die("TLS");
     gnutls_transport_set_int(c->tls, c->fd);
     for (int err; (err = gnutls_handshake(c->tls));) {

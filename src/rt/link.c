@@ -378,14 +378,10 @@ static void on_ready(uv_poll_t *p, int status, int events)
 static int start_tls(struct tw_rt_link *l, unsigned side)
 {
     unsigned flags = side | GNUTLS_NONBLOCK | (is_datagram(l) ? GNUTLS_DATAGRAM : 0u);
-    int err = tw_rt_tls_session(l->cfg.tls, flags, &l->conn.tls);
+    int err = tw_rt_tls_session(l->cfg.tls, flags, l->cfg.alpn, &l->conn.tls);
     struct tw_addr ip;
     if (err)
         return err;
-    if (l->cfg.alpn) {
-        gnutls_datum_t alpn = { (uint8_t *)(uintptr_t)l->cfg.alpn, (unsigned)strlen(l->cfg.alpn) };
-        gnutls_alpn_set_protocols(l->conn.tls, &alpn, 1, 0);
-    }
     gnutls_transport_set_int(l->conn.tls, l->conn.fd);
     if (l->host[0] && tw_addr_parse(l->host, 0, &ip)) /* RFC 6066 §3: names only */
         gnutls_server_name_set(l->conn.tls, GNUTLS_NAME_DNS, l->host, strlen(l->host));

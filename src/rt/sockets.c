@@ -9,6 +9,8 @@
 
 #include <thalweg/stun.h>
 
+#include <thalweg/relay.h>
+
 #include "rt/os.h"
 #include "rt/sockaddr.h"
 #include "tunnel/frame.h"
@@ -271,6 +273,8 @@ static int over_the_web(struct tw_rt_sockets *r, const struct tw_ice_event *ev, 
         how->alpn = "http/1.1";
     }
     if (r->proxy && r->proxy_at) {
+        if (!tw_relay_is_public(&ev->remote)) /* of another network than ours, where that is somebody else */
+            return TW_EDENIED;
         how->local = (struct tw_addr){ .family = TW_FAMILY_NONE };
         how->proxy = r->proxy;
         how->target = host;

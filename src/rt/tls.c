@@ -187,16 +187,17 @@ void tw_rt_tls_unref(struct tw_rt_tls *t)
     free(t);
 }
 
-int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags, gnutls_session_t *ret_session)
+int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags, const char *alpn, gnutls_session_t *ret_session)
 {
-    static const gnutls_datum_t alpn[] = { { (uint8_t *)(uintptr_t) "stun.turn", 9 },
+    static const gnutls_datum_t turn[] = { { (uint8_t *)(uintptr_t) "stun.turn", 9 },
                                            { (uint8_t *)(uintptr_t) "stun.nat-discovery", 18 } };
+    const gnutls_datum_t one = { (uint8_t *)(uintptr_t)alpn, alpn ? (unsigned)strlen(alpn) : 0 };
     gnutls_session_t s;
     if (gnutls_init(&s, flags | GNUTLS_NO_SIGNAL))
         return TW_ENOMEM;
     if (gnutls_priority_set(s, t->priority) ||
         gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, t->cred) ||
-        gnutls_alpn_set_protocols(s, alpn, 2, 0)) {
+        gnutls_alpn_set_protocols(s, alpn ? &one : turn, alpn ? 1 : 2, 0)) { /* once: GnuTLS adds to what was set */
         gnutls_deinit(s);
         return TW_ECRYPTO;
     }

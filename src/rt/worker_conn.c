@@ -170,7 +170,7 @@ int worker_tls_session(struct worker *w, struct conn *c, unsigned flags)
     uv_mutex_lock(&s->tls_lock);
     c->cred = tw_rt_tls_ref(s->tls);
     uv_mutex_unlock(&s->tls_lock);
-    int err = tw_rt_tls_session(c->cred, flags, &c->tls);
+    int err = tw_rt_tls_session(c->cred, flags, NULL, &c->tls);
     if (err) {
         tw_rt_tls_unref(c->cred);
         c->cred = NULL;
@@ -476,12 +476,25 @@ static void write_conn(struct worker *w, struct conn *c)
         worker_conn_watch(w, c);
 }
 
+/* All of it, or nothing: a run of datagrams may be longer than a message. */
 static bool put_ws(struct conn *c, const struct tw_datagram *d)
 {
-    if (conn_pending(c) > PENDING_MAX - TW_TURN_MESSAGE_MAX || tw_ws_send(c->ws, d->iov, d->iov_n))
+    size_t n = 0;
+    for (size_t i = 0; i < d->iov_n; i++)
+        n += d->iov[i].n;
+    if (conn_pending(c) + n > PENDING_MAX)
         return false;
+    int err = 0;
+    if (n <= TW_TURN_MESSAGE_MAX)
+        err = tw_ws_send(c->ws, d->iov, d->iov_n);
+    for (size_t i = 0; n > TW_TURN_MESSAGE_MAX && i < d->iov_n; i++)
+        for (struct tw_bytes rest = d->iov[i]; rest.n && !err;) {
+            struct tw_bytes piece = tw_bytes(rest.p, rest.n < TW_TURN_MESSAGE_MAX ? rest.n : TW_TURN_MESSAGE_MAX);
+            err = tw_ws_send(c->ws, &piece, 1);
+            rest = tw_bytes(rest.p + piece.n, rest.n - piece.n);
+        }
     struct tw_bytes out = tw_ws_out(c->ws);
-    return conn_put(c, &out, 1, UINT32_MAX / 2);
+    return !err && conn_put(c, &out, 1, UINT32_MAX / 2);
 }
 
 void worker_conn_send(struct worker *w, const struct tw_datagram *d)

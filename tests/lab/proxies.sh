@@ -26,9 +26,37 @@ pinger_enable off
 END
     ip netns exec p squid -N -f "$WORK/squid.conf" >"$WORK/squid/out" 2>&1 9>&- &
     SQUID_PID=$!
-    wait_for 10 in_ns p bash -c "exec 3<>/dev/tcp/127.0.0.1/3128" 2>/dev/null || { cat "$WORK/squid/out" "$WORK/squid/log"; fail "squid"; }
+    wait_for 10 in_ns p bash -c "exec 3<>/dev/tcp/203.0.114.3/3128" 2>/dev/null || { cat "$WORK/squid/out" "$WORK/squid/log"; fail "squid"; }
 }
 squid_down() {
     kill "$SQUID_PID"
     wait "$SQUID_PID" 2>/dev/null
 }
+
+# make_cert NAME SUBJECT-ALTERNATIVE-NAME: $WORK/NAME.pem and .key, signed by $WORK/NAME-ca.pem.
+make_cert() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1 CA" -keyout "$WORK/$1-ca.key" \
+        -out "$WORK/$1-ca.pem" 2>/dev/null
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$WORK/$1.key" -out "$WORK/$1.csr" 2>/dev/null
+    printf 'subjectAltName=%s\n' "$2" >"$WORK/$1.ext"
+    openssl x509 -req -in "$WORK/$1.csr" -CA "$WORK/$1-ca.pem" -CAkey "$WORK/$1-ca.key" -CAcreateserial -days 2 -extfile "$WORK/$1.ext" \
+        -out "$WORK/$1.pem" 2>/dev/null
+}
+
+# A squid that opens TLS with certificates of its own, and looks into it. $1: upgrades to WebSocket pass, "allow" or "deny".
+inspector() {
+    [ -f "$WORK/inspector-ca.pem" ] || make_cert inspector DNS:nobody
+    cat "$WORK/inspector-ca.key" "$WORK/inspector-ca.pem" >"$WORK/inspector-both.pem"
+    chmod 644 "$WORK"/inspector-* "$WORK"/server-ca.pem
+    rm -rf "$WORK/ssl_db"
+    "$CERTGEN" -c -s "$WORK/ssl_db" -M 4MB >/dev/null
+    chmod -R 777 "$WORK/ssl_db"
+    SQUID_PORT="203.0.114.3:3128 ssl-bump tls-cert=$WORK/inspector-both.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB"
+    SQUID="sslcrtd_program $CERTGEN -s $WORK/ssl_db -M 4MB
+acl first at_step SslBump1
+ssl_bump peek first
+ssl_bump bump all
+tls_outgoing_options cafile=$WORK/server-ca.pem
+http_upgrade_request_protocols websocket $1 all"
+}
+CERTGEN=/usr/lib/squid/security_file_certgen

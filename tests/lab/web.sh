@@ -16,7 +16,7 @@ head -c $SIZE /dev/urandom >"$WORK/file"
 # meet NAT-A NAT-B WANTED-RUNG-REGEX [SERVER-NUMBER] ; $A, $B: options of the two
 meet() {
     lab_up 10 "$1" "$2"
-    server=$RENDEZVOUS
+    server=$RENDEZVOUS${WRONG_PIN:-}
     [ -z "${BEFORE:-}" ] || $BEFORE
     address=$(as b "$T" id -s "$server")
     key_a=$(as a "$T" id)
@@ -26,7 +26,8 @@ meet() {
     wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "$1 and $2: b does not come online"; }
     sleep 1 # it is warm: it has its relay
     # shellcheck disable=SC2086
-    as a timeout 40 "$T" connect --json --no-port-mapping --no-lan -s "$server" ${A:-} "$address" <"$WORK/file" >"$WORK/back" 2>"$WORK/a" ||
+    { sleep 2; cat "$WORK/file"; } | # by then the best way has been found
+        as a timeout 40 "$T" connect --json --no-port-mapping --no-lan -s "$server" ${A:-} "$address" >"$WORK/back" 2>"$WORK/a" ||
         { cat "$WORK/a" "$WORK/listen"; fail "$1 and $2: connect"; }
     cmp -s "$WORK/file" "$WORK/back" || { cat "$WORK/a"; fail "$1 and $2: what came back is not what was sent"; }
     rung=$(sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1)
@@ -82,3 +83,61 @@ $login"
     SQUID=
     echo "ok: what a proxy wants is said"
 fi
+
+# A proxy that opens TLS, and lets WebSocket pass: a server with a certificate that it knows is reached.
+if have squid && [ -x "$CERTGEN" ]; then
+    make_cert server IP:203.0.114.1,DNS:203.0.114.1 # squid does not look at IP
+    SERVE="--cert $WORK/server.pem --pkey $WORK/server.key"
+    BEFORE=squid_up AFTER=squid_down
+    inspector allow
+    A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "a proxy that opens TLS"
+    A="--proxy http://203.0.114.3:3128" B=$A meet proxied proxied relay "a proxy that opens TLS, for both"
+    WRONG_PIN="#aaaaaaaaaaaaaaaaaaaaaaaaaa" A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "that, and another pin"
+    grep -q '"event":"doubt".*opens TLS' "$WORK/a" || { cat "$WORK/a"; fail "that TLS is opened is not said"; }
+    SERVE='' SQUID='' SQUID_PORT=''
+else
+    echo "SKIP: a proxy that opens TLS: there is no squid with $CERTGEN"
+fi
+
+# A proxy that knows CONNECT and nothing else.
+if have tinyproxy; then
+    tinyproxy_up() {
+        printf 'Port 3128\nListen 203.0.114.3\nConnectPort 443\nMaxClients 20\nTimeout 600\nAllow 0.0.0.0/0\n' >"$WORK/tinyproxy.conf"
+        ip netns exec p tinyproxy -d -c "$WORK/tinyproxy.conf" >"$WORK/tinyproxy" 2>&1 9>&- &
+        TINYPROXY=$!
+        wait_for 5 in_ns p bash -c "exec 3<>/dev/tcp/203.0.114.3/3128" 2>/dev/null || { cat "$WORK/tinyproxy"; fail "tinyproxy"; }
+    }
+    tinyproxy_down() {
+        kill "$TINYPROXY"
+        wait "$TINYPROXY" 2>/dev/null
+    }
+    BEFORE=tinyproxy_up AFTER=tinyproxy_down
+    A="--proxy http://203.0.114.3:3128" meet proxied - https "tinyproxy"
+    A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "tinyproxy"
+fi
+
+# Behind SOCKS5: ssh's, with a password none.
+if have sshd; then
+    socks_up() {
+        ssh-keygen -q -t ed25519 -N "" -f "$WORK/host_key" 2>/dev/null
+        ssh-keygen -q -t ed25519 -N "" -f "$WORK/user_key" 2>/dev/null
+        cp "$WORK/user_key.pub" "$WORK/authorized"
+        mkdir -p /run/sshd 2>/dev/null
+        ip netns exec p "$(command -v sshd || echo /usr/sbin/sshd)" -D -e -p 2222 -h "$WORK/host_key" -o ListenAddress=127.0.0.1 -o StrictModes=no \
+            -o UsePAM=no -o PidFile=none -o AuthorizedKeysFile="$WORK/authorized" -o PermitRootLogin=yes >"$WORK/sshd" 2>&1 9>&- &
+        SSHD=$!
+        wait_for 5 in_ns p bash -c "exec 3<>/dev/tcp/127.0.0.1/2222" 2>/dev/null
+        ip netns exec p ssh -p 2222 -i "$WORK/user_key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -N \
+            -D 203.0.114.3:1080 "$(id -un)@127.0.0.1" >"$WORK/ssh" 2>&1 9>&- &
+        SSH=$!
+        wait_for 8 in_ns p bash -c "exec 3<>/dev/tcp/203.0.114.3/1080" 2>/dev/null || { cat "$WORK/ssh" "$WORK/sshd"; fail "ssh -D"; }
+    }
+    socks_down() {
+        kill "$SSH" "$SSHD"
+        wait "$SSH" "$SSHD" 2>/dev/null
+        rm -f "$WORK"/host_key* "$WORK"/user_key*
+    }
+    BEFORE=socks_up AFTER=socks_down
+    A="--proxy socks5://203.0.114.3:1080" meet proxied I/AP/keep relay "SOCKS5 of ssh -D"
+fi
+BEFORE='' AFTER=''
