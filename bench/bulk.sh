@@ -1,7 +1,7 @@
 #!/bin/bash
 # How much goes through, and what it costs: straight between two hosts (veth), the same over our relay, and over a link
 # of 100 Mbit/s with a round trip of 48 ms that loses a packet in a hundred each way (tests/lab/labnet). CPU is that of
-# the processes, in seconds a GiB, as the kernel counts it in hundredths of a second.
+# the processes, in seconds a GiB, as the kernel counts it in hundredths of a second. And inside HTTPS over 50 Mbit/s and 80 ms.
 # usage: bench/bulk.sh [RUNS]; BUILD names the build directory.
 HERE=$(dirname "$0")
 BUILD=${BUILD:-$HERE/../build}
@@ -17,7 +17,7 @@ cpu() { # of processes, in seconds
     awk '{ t += $14 + $15 } END { print t / 100 }' $(for p in $*; do echo "/proc/$p/stat"; done)
 }
 
-# run MIB [relay]: prints MB/s and CPU seconds a GiB of sender, receiver, relay.
+# run MIB [RUNG]: prints MB/s and CPU seconds a GiB of sender, receiver, relay.
 run() {
     ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 9>&- &
     listener=$!
@@ -36,7 +36,7 @@ run() {
         END { g = mib / 1024; printf "%.1f %.2f %.2f %.2f %s\n", mib * 1.048576 / ((to - from) / 1000), peers / g, (relay - before) / g, (peers + relay - before) / g, rung }' "$WORK/b"
 }
 
-# several NAME MIB [relay]: medians, lowest and highest of RUNS.
+# several NAME MIB [RUNG]: medians, lowest and highest of RUNS.
 several() {
     name=$1
     shift
@@ -59,6 +59,9 @@ relay=$!
 wait_for 5 grep -q "rendezvous at 203.0.114.1" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
 server=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")
 several "straight, veth" 2048
+several "straight, TCP" 1024 tcp
+several "straight, inside HTTP" 1024 http
+several "straight, inside HTTPS" 1024 https
 several "over the relay, veth" 1024 relay
 kill "$relay"
 sleep 0.2
@@ -71,4 +74,13 @@ lab_up 12 - - # whole milliseconds: 48
 relay=$RELAY
 server=$RENDEZVOUS
 several "100 Mbit/s, 48 ms, 1 % lost" 64
+lab_down
+
+unset LABNET_LOSS
+LABNET_RATE=6250000
+lab_up 20 - -
+relay=$RELAY
+server=$RENDEZVOUS
+several "50 Mbit/s, 80 ms, inside HTTPS" 128 https
+echo "round trip while sending: $(sed -n 's/^rtt [0-9.]* \([0-9.]*\) of \([0-9.]*\)/\1 ms, least \2 ms/p' "$WORK/a")"
 lab_down

@@ -6,8 +6,8 @@
  *   dialbench cold SERVER|- ADDRESS NUMBER
  *                                  dials once, first thing; "-": has no server of its own
  *
- *   dialbench send SERVER ADDRESS MIB [relay]
- *                                  sends so much, over a relay only; the other one says when it has all of it */
+ *   dialbench send SERVER ADDRESS MIB [RUNG]
+ *                                  sends so much, over that rung only; the other one says when it has all of it */
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,7 @@ static struct bench {
     int64_t stream;
     unsigned left, number;
     uint64_t to_send, received;
+    tw_time rtt_sum, rtts; /* while sending */
     tw_time begun;
     bool dials, cold;
 } b;
@@ -97,6 +98,7 @@ static void on_readable(const struct tw_endpoint_event *ev)
 
 static void on_event(struct tw_rt_endpoint *r, const struct tw_endpoint_event *ev)
 {
+    struct tw_endpoint_conn c = { 0 };
     char text[100];
     size_t n;
     switch (ev->type) {
@@ -125,6 +127,15 @@ static void on_event(struct tw_rt_endpoint *r, const struct tw_endpoint_event *e
         break;
     case TW_EP_WRITABLE:
         feed();
+        if (!tw_endpoint_conn(r->endpoint, ev->conn, &c) && c.rtt) {
+            b.rtts++;
+            b.rtt_sum += c.rtt;
+        }
+        if (!b.to_send && b.rtts) {
+            snprintf(text, sizeof(text), "%.1f of %.1f", ms(b.rtt_sum / b.rtts), ms(c.min_rtt));
+            note("rtt", text);
+            b.rtts = 0;
+        }
         break;
     case TW_EP_READABLE:
         on_readable(ev);
@@ -151,16 +162,18 @@ int main(int argc, char **argv)
     char text[400];
     struct tw_rt_endpoint_config cfg = { .on_event = on_event };
     bool listens = argc == 3 && !strcmp(argv[1], "listen");
-    bool relay = argc == 6 && !strcmp(argv[5], "relay");
+    enum tw_rung rung = TW_RUNG_NONE;
+    while (argc == 6 && rung < TW_RUNG_PATCHED && strcmp(tw_rung_name(rung), argv[5]) != 0)
+        rung++;
     b.cold = argc == 5 && !strcmp(argv[1], "cold");
-    b.dials = (argc == 5 || relay) && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send") || b.cold);
+    b.dials = (argc == 5 || (argc == 6 && rung < TW_RUNG_PATCHED)) && (!strcmp(argv[1], "dial") || !strcmp(argv[1], "send") || b.cold);
     bool server = !b.dials || strcmp(argv[2], "-") != 0;
     if (b.cold)
         note("dial", argv[4]);
     if ((!listens && !b.dials) || sodium_init() < 0 ||
         (server && tw_rdv_addr_parse(argv[2], &cfg.endpoint.servers[0], NULL)) ||
         (b.dials && tw_address_parse(argv[3], &b.peer, NULL))) {
-        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | cold SERVER|- ADDRESS NUMBER | send SERVER ADDRESS MIB [relay]\n", stderr);
+        fputs("usage: dialbench listen SERVER | dial SERVER ADDRESS N | cold SERVER|- ADDRESS NUMBER | send SERVER ADDRESS MIB [RUNG]\n", stderr);
         return 2;
     }
     b.left = b.dials ? (unsigned)atoi(argv[4]) : 0;
@@ -172,8 +185,7 @@ int main(int argc, char **argv)
         b.to_send = (uint64_t)b.left << 20;
         b.left = 1;
     }
-    if (relay)
-        cfg.endpoint.rungs = 1U << TW_RUNG_RELAY;
+    cfg.endpoint.rungs = rung ? 1U << rung : 0;
     randombytes_buf(seed, sizeof(seed));
     cfg.endpoint.seed = seed;
     cfg.endpoint.server_n = server;

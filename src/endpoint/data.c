@@ -62,6 +62,14 @@ size_t tw_endpoint_paths(const struct tw_endpoint *e, uint32_t conn, struct tw_e
     return n;
 }
 
+/* Where a stream carries the packets, they may be as large as pays; once the other side is known to be there. */
+static void set_mtu(struct conn *c)
+{
+    bool stream = c->path.rung == TW_RUNG_TCP || c->path.rung == TW_RUNG_HTTP || c->path.rung == TW_RUNG_HTTPS;
+    if (c->secure)
+        tw_secure_set_mtu(c->secure, c->e->now, stream && c->connected ? TW_SECURE_MTU_MAX : c->mtu.now);
+}
+
 void ep_conn_choose(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -80,10 +88,9 @@ void ep_conn_choose(struct conn *c)
         c->give_up_at = now.rung == TW_RUNG_NONE ? e->now + LOST_WITHIN : TW_NEVER;
     ep_random(e, token, sizeof(token));
     tw_mtu_reset(&c->mtu, e->now, now.rung == TW_RUNG_UDP || now.rung == TW_RUNG_STUN, token);
-    if (c->secure) {
-        tw_secure_set_mtu(c->secure, e->now, c->mtu.now);
+    set_mtu(c);
+    if (c->secure)
         tw_secure_new_path(c->secure, e->now);
-    }
     if (!c->id || c->state == CONN_ENDING)
         return;
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_PATH);
@@ -109,7 +116,7 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos)
     if (tw_mtu_recv(&c->mtu, e->now, data, e->word, &n)) {
         if (n && c->ice_up)
             send_raw(c, tw_bytes(e->word, n));
-        tw_secure_set_mtu(c->secure, e->now, c->mtu.now);
+        set_mtu(c);
         return;
     }
     tw_secure_recv(c->secure, e->now, &d);
@@ -200,6 +207,7 @@ static bool translate(struct conn *c, const struct tw_secure_event *in, struct t
         c->ready = true;
     if (in->type == TW_SECURE_CONNECTED) {
         c->connected = true;
+        set_mtu(c);
         c->give_up_at = TW_NEVER;
         ep_conn_stir(c);
     }

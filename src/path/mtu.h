@@ -7,7 +7,7 @@
 
 /* What a probe begins with: in the range that RFC 9443 leaves to nobody that shares our socket. */
 enum { TW_MTU_PROBE = 0xa0, TW_MTU_ACK = 0xa1, TW_MTU_HEADER = 1 + 8 + 2, TW_MTU_BASE = TW_SECURE_MTU_MIN,
-       TW_MTU_MAX = TW_SECURE_MTU_MAX };
+       TW_MTU_MAX = 1472 };
 
 struct tw_mtu {
     size_t now;          /* bytes that surely arrive */

@@ -35,7 +35,10 @@ static void watch(struct tw_rt_link *l)
     if (l->over)
         return;
     bool out = l->step == LINK_CONNECTS || conn_pending(&l->conn) > 0;
-    uv_poll_start(&l->poll, UV_READABLE | (out ? UV_WRITABLE : 0), on_ready);
+    int events = UV_READABLE | (out ? UV_WRITABLE : 0);
+    if (events != l->watched)
+        uv_poll_start(&l->poll, events, on_ready);
+    l->watched = events;
 }
 
 static void over(struct tw_rt_link *l, const char *why)
@@ -190,6 +193,7 @@ static void connect_again(struct tw_rt_link *l)
 {
     int fd;
     uv_poll_stop(&l->poll);
+    l->watched = 0;
     if (open_socket(l, &fd)) {
         over(l, strerror(errno));
         return;

@@ -57,6 +57,7 @@ struct tw_rt_link {
     void *user;
     struct conn conn;
     uv_poll_t poll;
+    int watched;                 /* for what it is polled */
     bool open, over;
     enum link_step { LINK_CONNECTS, LINK_PREFACE, LINK_PROXY, LINK_LOOKS, LINK_TLS, LINK_LOOKS_INSIDE, LINK_WS, LINK_STANDS } step;
     enum link_step after_preface;

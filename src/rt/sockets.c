@@ -193,32 +193,34 @@ static void on_link_open(struct tw_rt_link *l)
 
 static void deliver(struct rt_sock *s, struct tw_bytes payload)
 {
-    struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local,
-                             .iov = &payload, .iov_n = 1 };
+    struct tw_datagram d = { .sock = s->id, .src = s->remote, .dst = s->local, .iov = &payload, .iov_n = 1 };
     s->owner->ops->recv(s->owner->machine, tw_rt_now(), &d);
-    tw_rt_sockets_pump(s->owner);
 }
 
+/* All that has come, and then one round of answers. */
 static size_t on_link_data(struct tw_rt_link *l, struct tw_bytes in)
 {
     struct rt_sock *s = l->user;
     struct tw_rt_sockets *r = s->owner;
     struct tw_bytes payload;
     size_t used = 0, n;
+    if (r->over || s->closing)
+        return in.n;
     if (s->kind == SOCK_STUN_LINK) {
         if (l->cfg.transport == TW_TRANSPORT_DTLS)
             used = in.n; /* a datagram */
         while (used < in.n && !tw_stun_frame(in.p + used, in.n - used, &n) && n)
             used += n;
-        if (used && !r->over)
+        if (used)
             deliver(s, tw_bytes(in.p, used));
-        return used;
+    } else {
+        while (tw_frame_next(tw_bytes(in.p + used, in.n - used), &payload, &n)) {
+            used += n;
+            deliver(s, payload);
+        }
     }
-    while (!r->over && !s->closing &&
-           tw_frame_next(tw_bytes(in.p + used, in.n - used), &payload, &n)) {
-        used += n;
-        deliver(s, payload);
-    }
+    if (used)
+        tw_rt_sockets_pump(r);
     return used;
 }
 

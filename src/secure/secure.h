@@ -17,9 +17,9 @@
 #include <thalweg/ident.h>
 
 #define TW_SECURE_MTU_MIN 1200        /* RFC 9000 §14 */
-#define TW_SECURE_MTU_MAX 1472        /* bytes of UDP payload we ever use */
+#define TW_SECURE_MTU_MAX 8192        /* bytes of a packet we ever make; on a stream that is a matter of CPU only */
 #define TW_SECURE_DATAGRAM_MAX 1100   /* bytes of a datagram: fits whatever the path's MTU is */
-#define TW_SECURE_BATCH (44 * TW_SECURE_MTU_MAX) /* size of tx_buf: a run for one segmented send */
+#define TW_SECURE_BATCH (44 * 1472)   /* size of tx_buf: a run for one segmented send */
 #define TW_SECURE_REASON_MAX 120
 
 struct tw_secure;

@@ -91,6 +91,8 @@ bool tw_forwarded_http(struct tw_bytes in, struct tw_addr *ret)
         return false;
     struct tw_bytes list = tw_http_get(&h, "x-forwarded-for");
     size_t n = list.n;
+    if (n == 0)
+        return false;
     while (n && list.p[n - 1] != ',')
         n--;
     while (n < list.n && list.p[n] == ' ')

@@ -278,23 +278,18 @@ static bool begins(struct tw_bytes value, const char *scheme)
 /* False: nothing more can be tried. */
 static bool answer_challenge(struct tw_proxy *p, const struct tw_http *h)
 {
-    bool basic = false;
     if (!p->url.user[0] || ++p->tries >= TRIES)
         return false;
     for (size_t i = 0; i < h->n; i++) {
         struct tw_bytes name = h->field[i].name, value = h->field[i].value;
         if (name.n != 18 || !same_text((const char *)name.p, "proxy-authenticate", 18))
             continue;
-        basic = basic || begins(value, "basic");
         char stale[8];
         if (begins(value, "digest") && (!p->digest || (parameter(value, "stale", stale, sizeof(stale)) && same_text(stale, "true", 5))) &&
             use_digest(p, tw_bytes(value.p + 6, value.n - 6)))
             return p->digest = true;
     }
-    if (!basic || p->digest || p->tries > 1)
-        return false;
-    use_basic(p);
-    return true;
+    return false; /* Basic was what we began with */
 }
 
 static size_t number(struct tw_bytes b, bool *ret_valid)

@@ -13,7 +13,10 @@
 #include "rendezvous/offer.h"
 #include "rendezvous/server.h"
 #include "secure/secure.h"
+#include "tunnel/forwarded.h"
+#include "tunnel/front.h"
 #include "tunnel/http.h"
+#include "tunnel/proxy.h"
 #include "tunnel/ws.h"
 
 static void fill(void *ctx, void *out, size_t n)
@@ -137,6 +140,40 @@ static void fuzz_packets(struct tw_bytes in)
     tw_secure_free(s);
 }
 
+/* A proxy's answers, whole or byte by byte; what a reverse proxy says; who comes to a port of the web. */
+static void fuzz_proxies(struct tw_bytes in)
+{
+    static const char *const urls[] = { "http://me:pw@p", "socks5://me:pw@p", "http://p", "socks5://p" };
+    static char text[600];
+    struct tw_proxy_url u;
+    struct tw_addr a;
+    size_t used, n = in.n < sizeof(text) - 1 ? in.n : sizeof(text) - 1;
+    (void)tw_front_look(in);
+    (void)!tw_forwarded_proxy(in, &a, &used);
+    (void)tw_forwarded_http(in, &a);
+    memcpy(text, in.p, n);
+    text[n] = 0;
+    (void)!tw_proxy_parse(text, &u, NULL);
+    (void)tw_proxy_is_exempt(text, "10.1.2.3");
+    for (int i = 0; i < 8; i++) {
+        struct tw_proxy *p;
+        if (tw_proxy_parse(urls[i % 4], &u, NULL) || tw_proxy_new(&u, "host", 443, &env, &p))
+            return;
+        enum tw_proxy_step step = TW_PROXY_MORE;
+        for (struct tw_bytes rest = in; rest.n && (step == TW_PROXY_MORE || step == TW_PROXY_AGAIN);) {
+            size_t piece = i < 4 ? rest.n : 1;
+            step = tw_proxy_recv(p, tw_bytes(rest.p, piece), &used);
+            if (used > piece)
+                abort();
+            (void)tw_proxy_out(p);
+            if (step == TW_PROXY_AGAIN)
+                tw_proxy_restart(p);
+            rest = tw_bytes(rest.p + piece, rest.n - piece);
+        }
+        tw_proxy_free(p);
+    }
+}
+
 /* What comes by multicast, and what a person brings: as text, and as an offer that somebody who may has sealed. */
 static void fuzz_tickets(struct tw_bytes in)
 {
@@ -180,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     if (n == 0 || tw_ident_init(&self, seed) || tw_ident_init(&other, seed2))
         return 0;
     struct tw_bytes in = tw_bytes(p + 1, n - 1);
-    switch (p[0] % 5) {
+    switch (p[0] % 6) {
     case 0:
         fuzz_text(in);
         break;
@@ -193,8 +230,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     case 3:
         fuzz_packets(in);
         break;
-    default:
+    case 4:
         fuzz_tickets(in);
+        break;
+    default:
+        fuzz_proxies(in);
     }
     return 0;
 }

@@ -4,7 +4,8 @@
  *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
  *                                            host has; outside it is 198.51.1xx.1.
  *
- * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it.
+ * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it. What is
+ * sent faster waits, for TCP at most 300 ms, and is lost then; TCP loses nothing else.
  *
  * "blocked" is a NAT that lets no UDP through; "web" is one that lets out TCP to ports 80 and 443 and nothing else, "tls" TCP
  * whose first bytes look like a ClientHello, "proxied" what goes to 203.0.114.3. Makes a TUN device for each name, says "ready", and runs until its
@@ -37,6 +38,7 @@ struct node {
         bool began, refused;       /* its first bytes have been seen; and were not liked */
     } flows[FLOWS];                /* that the host began, the newest */
     unsigned flow_at;
+    tw_time tcp_up, tcp_down;      /* when its link is free again */
 };
 
 static struct node nodes[MAX_NODES]; /* s=203.0.114.1,.2 has two addresses; TCP goes to the first */
@@ -93,6 +95,20 @@ struct late {
 };
 static struct late *late_first, **late_last = &late_first;
 static tw_time one_way;
+static uint64_t rate; /* bytes a second of each host's link; 0: no limit */
+enum { TCP_QUEUE_MS = 300 };
+
+/* When a packet that is put on a link now has left it; 0: the queue before it is full. */
+static tw_time through(tw_time *free_at, tw_time at, size_t n)
+{
+    tw_time start = *free_at > at ? *free_at : at;
+    if (!rate)
+        return at;
+    if (start - at > TCP_QUEUE_MS * TW_MSEC)
+        return 0;
+    *free_at = start + (tw_time)(n * (uint64_t)TW_SEC / rate);
+    return *free_at;
+}
 
 static void fix_checksums(uint8_t *p, size_t n)
 {
@@ -178,13 +194,21 @@ static void forward_tcp(struct node *from, uint8_t *p, size_t n)
     if (!to || (to->natted && !inwards(to, p, ports)))
         return;
     fix_checksums(p, n);
-    struct late *l = malloc(sizeof(*l) + n);
+    tw_time at = through(&from->tcp_up, now(), n);
+    at = at ? through(&to->tcp_down, at, n) : 0;
+    struct late *l = at ? malloc(sizeof(*l) + n) : NULL;
     if (!l)
         return;
-    *l = (struct late){ .at = now() + one_way, .to = to, .n = n };
+    *l = (struct late){ .at = at + one_way, .to = to, .n = n };
     memcpy(l->b, p, n);
-    *late_last = l;
-    late_last = &l->next;
+    struct late **place = late_last;
+    if (rate) /* links are not equally busy */
+        for (place = &late_first; *place && (*place)->at <= l->at; place = &(*place)->next) {
+        }
+    l->next = *place;
+    *place = l;
+    if (!l->next)
+        late_last = &l->next;
 }
 
 static void deliver_late(void)
@@ -228,9 +252,9 @@ static bool add(char *text, tw_time delay)
     struct sim_nat_kind k;
     struct tw_addr addr;
     struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
-    const char *loss = getenv("LABNET_LOSS"), *rate = getenv("LABNET_RATE");
+    const char *loss = getenv("LABNET_LOSS");
     struct sim_link link = { .delay = delay, .loss = loss ? (unsigned)atoi(loss) : 0,
-                             .rate = rate ? (uint64_t)atoll(rate) : 0 };
+                             .rate = rate };
     if (!ip || node_n == MAX_NODES)
         return false;
     *ip++ = 0;
@@ -280,6 +304,7 @@ int main(int argc, char **argv)
     s = sim_new((uint64_t)now());
     tw_time delay = argc > 1 ? (tw_time)atoi(argv[1]) * TW_MSEC : 0, offset = sim_now(s) - now();
     one_way = 2 * delay;
+    rate = getenv("LABNET_RATE") ? (uint64_t)atoll(getenv("LABNET_RATE")) : 0;
     for (int i = 2; i < argc; i++)
         if (!add(argv[i], delay)) {
             fprintf(stderr, "labnet: %s?\n", argv[i]);

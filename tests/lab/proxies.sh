@@ -60,3 +60,62 @@ tls_outgoing_options cafile=$WORK/server-ca.pem
 http_upgrade_request_protocols websocket $1 all"
 }
 CERTGEN=/usr/lib/squid/security_file_certgen
+
+# nginx and haproxy in front of a thalwegd that has no port of the web itself; all in namespace s.
+nginx_up() {
+    mkdir -p "$WORK/nginx"
+    cat >"$WORK/nginx.conf" <<END
+daemon off;
+user root;
+pid $WORK/nginx/pid;
+error_log $WORK/nginx/error;
+events { }
+http {
+    access_log $WORK/nginx/access;
+    client_body_temp_path $WORK/nginx;
+    proxy_temp_path $WORK/nginx;
+    fastcgi_temp_path $WORK/nginx;
+    uwsgi_temp_path $WORK/nginx;
+    scgi_temp_path $WORK/nginx;
+    server {
+        listen 203.0.114.1:443 ssl;
+        ssl_certificate $WORK/server.pem;
+        ssl_certificate_key $WORK/server.key;
+        location / { return 200 "somebody's pages\n"; }
+        location /thalweg {
+            proxy_pass http://127.0.0.1:8080;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade \$http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Host \$host;
+            proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;
+            proxy_read_timeout 1h;
+            proxy_buffering off;
+        }
+    }
+}
+END
+    ip netns exec s nginx -c "$WORK/nginx.conf" >"$WORK/nginx/out" 2>&1 9>&- &
+    FRONT=$!
+    wait_for 5 in_ns s bash -c "exec 3<>/dev/tcp/203.0.114.1/443" 2>/dev/null || { cat "$WORK/nginx/out" "$WORK/nginx/error"; fail "nginx"; }
+}
+# TLS goes through as it is, the PROXY protocol says for whom.
+haproxy_up() {
+    cat >"$WORK/haproxy.cfg" <<END
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen tls
+    bind 203.0.114.1:443
+    server thalwegd 127.0.0.1:8443 send-proxy${PROXY_V2:+-v2}
+END
+    ip netns exec s haproxy -db -f "$WORK/haproxy.cfg" >"$WORK/haproxy" 2>&1 9>&- &
+    FRONT=$!
+    wait_for 5 in_ns s bash -c "exec 3<>/dev/tcp/203.0.114.1/443" 2>/dev/null || { cat "$WORK/haproxy"; fail "haproxy"; }
+}
+front_down() {
+    kill "$FRONT"
+    wait "$FRONT" 2>/dev/null
+}

@@ -35,6 +35,7 @@ meet() {
     echo "ok: $1 and $2${4:+, $4}: $rung, ready after $(sed -n 's/.*"event":"connected".*"ms":\([0-9.]*\).*/\1/p' "$WORK/a") ms"
     kill "$listener"
     wait "$listener" 2>/dev/null
+    [ -z "${THEN:-}" ] || $THEN
     [ -z "${AFTER:-}" ] || $AFTER
     lab_down
 }
@@ -141,3 +142,26 @@ if have sshd; then
     A="--proxy socks5://203.0.114.3:1080" meet proxied I/AP/keep relay "SOCKS5 of ssh -D"
 fi
 BEFORE='' AFTER=''
+
+# A web server that owns port 443, and passes on what is ours; and a balancer that passes TLS on.
+front() { # NAME: who is seen is who has come, and not the proxy
+    as a timeout 20 "$T" check --json --no-port-mapping -s "$server" >"$WORK/check" 2>/dev/null
+    grep -q '"event":"rendezvous".*"works":true.*"seen":"198.51.101.1' "$WORK/check" || { cat "$WORK/check"; fail "$1: who comes is not seen"; }
+}
+make_cert server IP:203.0.114.1,DNS:203.0.114.1
+SERVE="--rendezvous-plain --rendezvous-plain-port 8080 --rendezvous-port 8443 --trusted-proxy 127.0.0.1 -L 127.0.0.1 --cert $WORK/server.pem --pkey $WORK/server.key"
+behind() { # NAME
+    RENDEZVOUS=203.0.114.1
+    server=203.0.114.1
+    ${1}_up
+}
+for name in nginx haproxy; do
+    have $name || continue
+    behind_it() { behind "$name"; }
+    seen() { front "$name"; }
+    BEFORE=behind_it AFTER=front_down THEN=seen
+    meet web I/AP/keep relay "behind $name"
+    meet tls tls relay "behind $name"
+    [ $name = haproxy ] && PROXY_V2=1 meet tls I/AP/keep relay "behind haproxy, PROXY protocol 2"
+done
+SERVE='' BEFORE='' AFTER='' THEN=''
