@@ -100,6 +100,19 @@ else
     echo "SKIP: a proxy that opens TLS: there is no squid with $CERTGEN"
 fi
 
+# A browser behind the proxy: the page that thalwegd serves opens the WebSocket, and relays by TURN over TLS at port 443.
+if have squid && have chromium; then
+    lab_up 10 proxied I/AP/keep
+    squid_up
+    ip netns exec a timeout 60 python3 "$HERE/browse.py" https://203.0.114.1/ "relay by" "$WORK/profile" \
+        --proxy-server=http://203.0.114.3:3128 >"$WORK/page" 2>"$WORK/browse" || { cat "$WORK/page" "$WORK/browse"; fail "chromium"; }
+    grep -q "WebSocket: works" "$WORK/page" && grep -q "relay by turns:203.0.114.1:443?transport=tcp: 203.0.114" "$WORK/page" ||
+        { cat "$WORK/page"; fail "chromium's page"; }
+    squid_down
+    lab_down
+    echo "ok: chromium through squid: $(tr '\n' ';' <"$WORK/page")"
+fi
+
 # A proxy that knows CONNECT and nothing else.
 if have tinyproxy; then
     tinyproxy_up() {
