@@ -109,6 +109,7 @@ struct tw_endpoint_event {
     int64_t stream;
     uint64_t code;
     bool by_peer;
+    bool polled;                  /* LINK: without a WebSocket (docs/protocol.md §3.3) */
     struct tw_key key;
     struct tw_rdv_addr server;
     struct tw_addr seen;          /* the address that it sees us at */

@@ -32,6 +32,7 @@ struct link {
     enum { LINK_WAIT, LINK_OPENING, LINK_UP } state;
     uint32_t gen;
     const char *token;
+    bool polled;                 /* without a WebSocket, which something on the way takes off */
     bool doubted;                /* it may be somebody else, or be overheard: the token is proved, not shown */
     struct tw_rdv *rdv;
     struct tw_addr remote;

@@ -83,6 +83,7 @@ static void open_link(struct tw_endpoint *e, struct link *l)
     l->retry_at = e->now + 30 * TW_SEC;
     ev->sock = sock_of(e, l);
     ev->server = l->server;
+    ev->polled = l->polled;
 }
 
 static void take_server(struct link *l, const struct tw_rdv_server *s)
@@ -177,7 +178,10 @@ static void take_events(struct tw_endpoint *e, struct link *l)
         case TW_RDV_DRAIN:
             break;
         case TW_RDV_CLOSED:
+            l->polled = ev.no_upgrade && !l->polled; /* the other way, next time */
             down(e, l, ev.why);
+            if (l->polled)
+                l->retry_at = e->now;
             break;
         }
     }

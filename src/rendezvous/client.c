@@ -330,7 +330,8 @@ bool tw_rdv_poll_event(struct tw_rdv *r, struct tw_rdv_event *ev)
             return true;
         if (w.type == TW_WS_CLOSED && !r->closed) {
             r->closed = true;
-            *ev = (struct tw_rdv_event){ .type = TW_RDV_CLOSED, .why = w.why };
+            *ev = (struct tw_rdv_event){ .type = TW_RDV_CLOSED, .why = w.why,
+                                         .no_upgrade = tw_ws_was_refused(r->ws) };
             return true;
         }
     }

@@ -33,7 +33,7 @@ enum tw_rdv_event_type {
     TW_RDV_DATAGRAM,   /* call, body */
     TW_RDV_GONE,       /* call, reason: it is over */
     TW_RDV_DRAIN,      /* the server will end soon */
-    TW_RDV_CLOSED,     /* why: static */
+    TW_RDV_CLOSED,     /* why: static; no_upgrade: it may do without a WebSocket (tunnel/poll.h) */
 };
 
 struct tw_rdv_event {
@@ -42,6 +42,7 @@ struct tw_rdv_event {
     unsigned reason;
     struct tw_bytes body;
     const struct tw_rdv_hello *hello;
+    bool no_upgrade;
     bool proving;      /* HELLO: another one follows, by which we may do more */
     const char *why;
 };

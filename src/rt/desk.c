@@ -11,11 +11,13 @@
 #include "base/map.h"
 #include "rt/link.h"
 #include "rt/os.h"
+#include "rt/polls.h"
 #include "rt/sockaddr.h"
 #include "tunnel/forwarded.h"
 #include "tunnel/front.h"
 
 #define LOOK_WITHIN (10 * TW_SEC) /* so soon it must be clear what somebody wants */
+#define NEXT_WITHIN (60 * TW_SEC) /* and so long a connection is kept that has brought a request of tunnel/poll.h's */
 
 struct guest {
     struct tw_rt_link link;
@@ -46,6 +48,8 @@ struct tw_rt_desk {
     uv_timer_t timer;
     struct tw_map guests; /* by id */
     struct guest *looked_at;
+    struct listener polled; /* where those come from who come by single requests */
+    struct tw_rt_polls *polls;
     uint32_t next;
     unsigned handles;     /* that are not closed yet */
     struct tw_rt_desk_config cfg;
@@ -102,6 +106,8 @@ static void dismiss(struct guest *g)
     if (g->closing)
         return;
     g->closing = true;
+    if (g->desk->polls)
+        tw_rt_polls_gone(g->desk->polls, g->id);
     stop_looking(g);
     tw_map_del(&g->desk->guests, hash_of(g->id), g);
     tw_rt_link_close(&g->link, on_guest_closed);
@@ -145,6 +151,7 @@ static void on_timer(uv_timer_t *t)
         if (tw_rt_now() - g->came >= LOOK_WITHIN)
             leave(g);
     }
+    tw_rt_polls_tick(d->polls);
     pump(d);
 }
 
@@ -182,11 +189,36 @@ static void to_relay(struct guest *g, bool ws, struct tw_bytes data)
         memcpy(n->bytes, data.p, data.n);
         getsockname(g->link.conn.fd, (struct sockaddr *)&ss, &ss_n);
         n->local = tw_rt_addr(&ss);
+        if (n->local.family == TW_FAMILY_NONE) /* by single requests */
+            n->local = d->listeners[0].addr;
         tw_rt_link_detach(&g->link, &fd, &n->session);
         n->tls = n->session ? tw_rt_tls_ref(g->link.cfg.tls) : NULL;
         d->cfg.turn(d->cfg.user, fd, n);
     }
     leave(g);
+}
+
+/* Single requests, one after the other. */
+static bool look_at_requests(struct guest *g, struct tw_bytes data, size_t *ret_used)
+{
+    struct tw_poll_request r;
+    size_t used;
+    while (*ret_used < data.n) {
+        int err = tw_poll_parse(tw_bytes(data.p + *ret_used, data.n - *ret_used), &r, &used);
+        if (err == TW_ESHORT)
+            break;
+        if (err) {
+            *ret_used = data.n;
+            leave(g);
+            break;
+        }
+        *ret_used += used;
+        g->came = tw_rt_now() + NEXT_WITHIN - LOOK_WITHIN;
+        tw_rt_polls_request(g->desk->polls, g->id, &g->remote, &r);
+        if (g->closing)
+            break;
+    }
+    return false;
 }
 
 /* The first bytes. False: it is not ours any more, or too few have come. */
@@ -200,6 +232,8 @@ static bool look(struct guest *g, struct tw_bytes data, size_t *ret_used)
         return false;
     if (what != TW_FRONT_TURN && g->by_proxy && tw_forwarded_http(data, &client))
         g->remote = client;
+    if (what == TW_FRONT_POLL)
+        return look_at_requests(g, data, ret_used);
     if (what != TW_FRONT_WEB && d->cfg.turn) {
         *ret_used = data.n;
         to_relay(g, what == TW_FRONT_TURN_WS, data);
@@ -291,6 +325,25 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
     return true;
 }
 
+static bool on_polled(void *user, int fd, const struct tw_addr *remote)
+{
+    struct tw_rt_desk *d = user;
+    if (!d->over && admit(&d->polled, fd, remote))
+        return true;
+    close(fd);
+    return false;
+}
+
+static void on_answer(void *user, uint32_t asker, const struct tw_bytes *parts, size_t n)
+{
+    struct tw_rt_desk *d = user;
+    struct guest *g = find(d, asker);
+    if (g && !g->closing && !tw_rt_link_send(&g->link, parts, n))
+        leave(g);
+}
+
+static const struct tw_rt_polls_ops polls_ops = { on_polled, on_answer };
+
 static void on_accept(uv_poll_t *poll, int status, int ready)
 {
     enum { AT_ONCE = 64 };
@@ -368,8 +421,11 @@ int tw_rt_desk_new(const struct tw_rt_desk_config *cfg, uv_loop_t *loop, struct 
         return TW_ENOMEM;
     d->loop = loop;
     d->cfg = *cfg;
-    int err = tw_desk_new(&cfg->desk, &env, &d->desk);
+    d->polled.desk = d;
+    int err = tw_rt_polls_new(loop, &polls_ops, d, &d->polls);
+    err = err ? err : tw_desk_new(&cfg->desk, &env, &d->desk);
     if (err) {
+        tw_rt_polls_free(d->polls);
         free(d);
         return err;
     }
@@ -424,6 +480,8 @@ void tw_rt_desk_free(struct tw_rt_desk *d)
     if (!d)
         return;
     d->over = true;
+    tw_rt_polls_free(d->polls);
+    d->polls = NULL;
     for (size_t i = 0; i < d->listener_n; i++)
         close_listener(&d->listeners[i]);
     for (uint32_t i = 0; d->guests.slots && i <= d->guests.mask;) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "rt/os.h"
+#include "rt/poll.h"
 #include "rt/sockaddr.h"
 #include "tunnel/front.h"
 
@@ -24,7 +25,7 @@ struct rdv_link {
     struct tw_rt_endpoint *owner;
     uint32_t sock;
     struct tw_rdv_addr server;
-    bool by_proxy;
+    bool by_proxy, polled;
     uv_getaddrinfo_t lookup;
     uv_timer_t timer;      /* the next address is tried, too */
     struct tw_addr addrs[ADDRS_MAX];
@@ -110,12 +111,15 @@ static void doubt(struct rdv_link *l, const struct tw_rt_link *link)
     struct tw_rt_endpoint *r = l->owner;
     char note[400];
     bool unknown = link->cfg.tls && !link->cfg.pin && !link->cfg.host;
-    if (!link->doubt && !unknown)
+    if (!link->doubt && !unknown && !l->polled)
         return;
     tw_endpoint_doubt(r->endpoint, l->sock);
     if (!r->cfg.on_note)
         return;
-    if (unknown)
+    if (l->polled)
+        snprintf(note, sizeof(note), "something on the way lets no WebSocket through: it is asked again and again instead, which is "
+                                     "slower");
+    else if (unknown)
         snprintf(note, sizeof(note), "its certificate says nothing, as there is neither a name nor a pin to compare it with; "
                                      "nothing depends on it but who sees that we are there");
     else
@@ -201,6 +205,16 @@ static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
     return true;
 }
 
+/* Over a socket behind which tw_rt_poll_open() makes requests of what goes through. */
+static bool in_requests(struct rdv_link *l, struct tw_rt_link_config *how)
+{
+    int fd;
+    if (tw_rt_poll_open(l->owner->sockets.loop, how, l->server.host, &fd))
+        return false;
+    *how = (struct tw_rt_link_config){ .transport = TW_TRANSPORT_TCP, .server = how->server, .fd = fd };
+    return true;
+}
+
 /* How to get to the server by this address of its, or of the proxy's. */
 static bool way_to(struct rdv_link *l, const struct tw_addr *addr, struct tw_rt_link_config *how)
 {
@@ -210,7 +224,9 @@ static bool way_to(struct rdv_link *l, const struct tw_addr *addr, struct tw_rt_
         how->target = l->server.host;
         how->target_port = l->server.port;
     }
-    return l->server.plain || judge_by(l, how);
+    if (!l->server.plain && !judge_by(l, how))
+        return false;
+    return !l->polled || in_requests(l, how);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -274,6 +290,7 @@ static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *
     l->owner = r;
     l->sock = ev->sock;
     l->server = ev->server;
+    l->polled = ev->polled;
     l->next = r->links;
     r->links = l;
     uv_timer_init(r->sockets.loop, &l->timer);

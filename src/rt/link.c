@@ -463,13 +463,14 @@ static int prepare(struct tw_rt_link *l, const struct tw_rt_link_config *cfg, st
 int tw_rt_link_open(struct tw_rt_link *l, uv_loop_t *loop, const struct tw_rt_link_config *cfg,
                     const struct tw_rt_link_events *events, void *user)
 {
-    *l = (struct tw_rt_link){ .cfg = *cfg, .events = events, .user = user, .conn.fd = -1 };
+    *l = (struct tw_rt_link){ .cfg = *cfg, .events = events, .user = user, .conn.fd = cfg->fd ? cfg->fd : -1 };
     if (cfg->host)
         snprintf(l->host, sizeof(l->host), "%s", cfg->host);
     if (cfg->pin)
         memcpy(l->pin, cfg->pin, TW_RT_PIN);
     int err = prepare(l, cfg, &l->ws);
-    err = err ? err : open_socket(l, &l->conn.fd);
+    if (!err && !cfg->fd)
+        err = open_socket(l, &l->conn.fd);
     err = err ? err : begin(l, loop);
     if (err) {
         int keep = errno;

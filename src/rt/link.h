@@ -22,6 +22,7 @@ struct tw_rt_link_config {
     const char *target;          /* where it is to connect to, */
     uint16_t target_port;        /* with this port */
     const struct tw_ws_config *ws; /* inside a WebSocket, whose messages are pieces of the stream; NULL: not. Copied */
+    int fd;                      /* a connection that stands already, the link's from then on; 0: none */
     uint32_t queue;              /* bytes that may wait to be sent; 0: TW_RT_LINK_QUEUE */
 };
 enum { TW_RT_LINK_QUEUE = 1 << 20 };

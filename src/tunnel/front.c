@@ -15,6 +15,9 @@ enum tw_front tw_front_look(struct tw_bytes in)
     int err = tw_http_parse(in, true, &h, &used);
     if (err == TW_ESHORT && in.n < HEAD_MAX)
         return TW_FRONT_MORE;
+    static const char poll[] = TW_FRONT_PATH "/poll/";
+    if (!err && h.target.n > sizeof(poll) - 1 && memcmp(h.target.p, poll, sizeof(poll) - 1) == 0)
+        return TW_FRONT_POLL;
     return !err && tw_http_has(&h, "upgrade", "websocket") && tw_http_has(&h, "sec-websocket-protocol", TW_TURN_PROTOCOL)
                ? TW_FRONT_TURN_WS : TW_FRONT_WEB;
 }

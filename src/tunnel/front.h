@@ -13,6 +13,7 @@ enum tw_front {
     TW_FRONT_MORE,    /* too little has come to tell */
     TW_FRONT_TURN,    /* STUN or TURN as over any TCP connection */
     TW_FRONT_TURN_WS, /* a request for that inside a WebSocket */
+    TW_FRONT_POLL,    /* a request of tunnel/poll.h's */
     TW_FRONT_WEB,     /* anything else that HTTP may be */
 };
 enum tw_front tw_front_look(struct tw_bytes in);

@@ -27,7 +27,7 @@ struct tw_ws {
     char host[300], token[200], path[200]; /* path: that is or was asked for */
     char key[KEY_LEN + 1];     /* what was asked with */
     enum { HEAD, ASKED, OPEN, CLOSED } state;
-    bool asked_told, open_told, closed_told;
+    bool refused, asked_told, open_told, closed_told;
     const char *why;
     struct grow head, out, shown; /* shown: out, while the caller looks at it */
     struct tw_bytes in;        /* what wslay has not read */
@@ -253,8 +253,10 @@ static void check_answer(struct tw_ws *w, const struct tw_http *h)
         end(w, "the server wants a token (--token)");
     else if (tw_bytes_eq(h->status, tw_bytes_str("429")) || tw_bytes_eq(h->status, tw_bytes_str("503")))
         end(w, "the server is busy");
-    else if (!tw_bytes_eq(h->status, tw_bytes_str("101")))
-        end(w, "a web server answered that is no rendezvous");
+    else if (!tw_bytes_eq(h->status, tw_bytes_str("101"))) {
+        w->refused = true;
+        end(w, "a web server answered that is no rendezvous, or something on the way lets no WebSocket through");
+    }
     else if (!tw_http_has(h, "upgrade", "websocket") ||
              !tw_bytes_eq(tw_http_get(h, "sec-websocket-accept"), tw_bytes_str(accept)) ||
              !tw_http_has(h, "sec-websocket-protocol", w->cfg.protocol))
@@ -418,6 +420,11 @@ bool tw_ws_poll_event(struct tw_ws *w, struct tw_ws_event *ev)
         return true;
     }
     return false;
+}
+
+bool tw_ws_was_refused(const struct tw_ws *w)
+{
+    return w->refused;
 }
 
 bool tw_ws_is_open(const struct tw_ws *w)

@@ -45,6 +45,8 @@ void tw_ws_close(struct tw_ws *w);
 /* Bytes to send, all that there are: they are gone with the next call of any kind. */
 struct tw_bytes tw_ws_out(struct tw_ws *w);
 bool tw_ws_poll_event(struct tw_ws *w, struct tw_ws_event *ret_event);
+/* It is CLOSED because a web server did not want to change to WebSocket: something on the way may have taken that off. */
+bool tw_ws_was_refused(const struct tw_ws *w);
 bool tw_ws_is_open(const struct tw_ws *w);
 
 #endif

@@ -16,6 +16,7 @@
 #include "tunnel/forwarded.h"
 #include "tunnel/front.h"
 #include "tunnel/http.h"
+#include "tunnel/poll.h"
 #include "tunnel/proxy.h"
 #include "tunnel/ws.h"
 
@@ -155,6 +156,21 @@ static void fuzz_proxies(struct tw_bytes in)
     text[n] = 0;
     (void)!tw_proxy_parse(text, &u, NULL);
     (void)tw_proxy_is_exempt(text, "10.1.2.3");
+    struct tw_poll_request r;
+    if (!tw_poll_parse(in, &r, &used) && (used > in.n || r.body.n > TW_POLL_BODY))
+        abort();
+    struct tw_poll *poll;
+    for (unsigned conn = 0; conn < TW_POLL_CONNS && !tw_poll_new("host", &env, &poll); conn++) {
+        (void)tw_poll_send(poll, tw_bytes("x", 1));
+        (void)tw_poll_out(poll, TW_POLL_BRINGS);
+        (void)!tw_poll_recv(poll, TW_POLL_BRINGS, tw_bytes_str("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), &used);
+        (void)tw_poll_send(poll, tw_bytes("y", 1));
+        (void)tw_poll_out(poll, conn);
+        if (!tw_poll_recv(poll, conn, in, &used) && used > in.n)
+            abort();
+        tw_poll_took(poll, tw_poll_came(poll).n);
+        tw_poll_free(poll);
+    }
     for (int i = 0; i < 8; i++) {
         struct tw_proxy *p;
         if (tw_proxy_parse(urls[i % 4], &u, NULL) || tw_proxy_new(&u, "host", 443, &env, &p))

@@ -95,6 +95,10 @@ if have squid && [ -x "$CERTGEN" ]; then
     A="--proxy http://203.0.114.3:3128" B=$A meet proxied proxied relay "a proxy that opens TLS, for both"
     WRONG_PIN="#aaaaaaaaaaaaaaaaaaaaaaaaaa" A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "that, and another pin"
     grep -q '"event":"doubt".*opens TLS' "$WORK/a" || { cat "$WORK/a"; fail "that TLS is opened is not said"; }
+    # And one that takes off what a WebSocket needs: by single requests, then.
+    inspector deny
+    A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep relay "a proxy that lets no WebSocket through"
+    grep -q '"event":"doubt".*no WebSocket' "$WORK/a" || { cat "$WORK/a"; fail "that no WebSocket is let through is not said"; }
     SERVE='' SQUID='' SQUID_PORT=''
 else
     echo "SKIP: a proxy that opens TLS: there is no squid with $CERTGEN"

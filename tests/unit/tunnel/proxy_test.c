@@ -2,6 +2,7 @@
 
 #include "tunnel/forwarded.h"
 #include "tunnel/front.h"
+#include "tunnel/poll.h"
 #include "tunnel/proxy.h"
 #include "tunnel/ws.h"
 
@@ -239,6 +240,64 @@ static void a_request_must_name_the_token(void **state)
     }
 }
 
+/* --- single requests -------------------------------------------------------------------------------------- */
+
+static struct tw_poll_request asked(struct tw_poll *p, unsigned conn)
+{
+    static char copy[TW_POLL_BODY + 1000];
+    struct tw_poll_request r = { .up = UINT64_MAX };
+    struct tw_bytes out = tw_poll_out(p, conn);
+    size_t used;
+    if (out.n == 0)
+        return r;
+    memcpy(copy, out.p, out.n);
+    for (size_t n = 0; n < out.n; n++)
+        assert_int_equal(tw_poll_parse(tw_bytes(copy, n), &r, &used), TW_ESHORT);
+    assert_ok(tw_poll_parse(tw_bytes(copy, out.n), &r, &used));
+    assert_int_equal(used, out.n);
+    return r;
+}
+
+static int answered(struct tw_poll *p, unsigned conn, unsigned status, const char *body)
+{
+    char head[TW_POLL_HEAD], all[1000];
+    size_t n = tw_poll_answer(status, strlen(body), head), used;
+    int len = snprintf(all, sizeof(all), "%.*s%s", (int)n, head, body);
+    assert_ok(tw_poll_recv(p, conn, tw_bytes(all, (size_t)len - 1), &used)); /* not whole */
+    assert_int_equal(used, 0);
+    int err = tw_poll_recv(p, conn, tw_bytes(all, (size_t)len), &used);
+    assert_true(err || used == (size_t)len);
+    return err;
+}
+
+static void a_stream_goes_in_single_requests(void **state)
+{
+    struct tw_poll *p;
+    struct tw_poll_request r;
+    (void)state;
+    assert_ok(tw_poll_new("h.example", &env, &p));
+    assert_int_equal(asked(p, TW_POLL_ASKS).up, UINT64_MAX); /* nothing to ask yet */
+    assert_int_equal(tw_poll_send(p, text("hello")), 5);
+    r = asked(p, TW_POLL_BRINGS);
+    assert_true(tw_bytes_eq(r.body, text("hello")) && r.up == 0 && r.down == 0);
+    assert_int_equal(tw_poll_send(p, text(" world")), 6);
+    assert_int_equal(asked(p, TW_POLL_BRINGS).up, UINT64_MAX); /* one after the other */
+    tw_poll_lost(p, TW_POLL_BRINGS);                            /* whether it has arrived is not known: all again */
+    r = asked(p, TW_POLL_BRINGS);
+    assert_true(tw_bytes_eq(r.body, text("hello world")) && r.up == 0);
+    assert_ok(answered(p, TW_POLL_BRINGS, 200, ""));
+    r = asked(p, TW_POLL_ASKS);
+    assert_true(r.body.n == 0 && r.up == 11 && r.down == 0);
+    assert_ok(answered(p, TW_POLL_ASKS, 200, "abc"));
+    assert_true(tw_bytes_eq(tw_poll_came(p), text("abc")));
+    assert_int_equal(asked(p, TW_POLL_ASKS).up, UINT64_MAX); /* first that is taken */
+    tw_poll_took(p, 3);
+    r = asked(p, TW_POLL_ASKS);
+    assert_int_equal(r.down, 3);
+    assert_int_equal(answered(p, TW_POLL_ASKS, 410, ""), TW_ENOTFOUND);
+    tw_poll_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +305,7 @@ int main(void)
         cmocka_unit_test(connect_is_asked_for_and_taken),   cmocka_unit_test(a_challenge_is_answered),
         cmocka_unit_test(socks_is_spoken),                  cmocka_unit_test(the_first_bytes_tell_who_comes),
         cmocka_unit_test(a_reverse_proxy_says_for_whom_it_speaks), cmocka_unit_test(a_request_must_name_the_token),
+        cmocka_unit_test(a_stream_goes_in_single_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
