@@ -10,6 +10,7 @@ export BUILD
 enter_lab "$@"
 . "$HERE/../tests/interop/lib.sh"
 . "$HERE/../tests/lab/labnet.sh"
+. "$HERE/../tests/lab/proxies.sh"
 RUNS=${1:-10}
 
 # report NAME: what the two wrote down.
@@ -19,7 +20,7 @@ report() {
             return k ? sprintf("%.2f (%.2f to %.2f, %d)", t[int((k + 1) / 2)], t[1], t[k], k) : "never" }
         FNR == NR { if ($1 == "early") early[$3] = $2; if ($1 == "early") now = $3; if ($1 == "byte") byte[now] = $2; next }
         $1 == "dial" { run = $3; at[run] = $2 }
-        $1 == "path" && ($3 == "udp" || $3 == "stun" || $3 == "tcp") && !(run in direct) { direct[run] = $2 }
+        $1 == "path" && ($3 ~ /^(udp|stun|tcp|http|https)$/) && !(run in direct) { direct[run] = $2 }
         END { for (r in at) { if (r in early) e[++en] = (early[r] - at[r]) / 40
                               if (r in byte) b[++bn] = (byte[r] - at[r]) / 40
                               if (r in direct) d[++dn] = (direct[r] - at[r]) / 40 }
@@ -28,23 +29,31 @@ report() {
 printf '%-38s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
 while read -r left right; do
     lab_up 10 "$left" "$right"
+    unset https_proxy
+    proxied=
+    if [ "$left" = proxied ]; then # which is as far from everybody as these are from each other
+        have squid || { lab_down; continue; }
+        squid_up
+        proxied=https_proxy=http://203.0.114.3:3128
+    fi
     server=$RENDEZVOUS
     ip netns exec b "$BUILD/dialbench" listen "$server" >"$WORK/b" 2>&1 &
     listener=$!
     wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }
     address=$(sed -n 's/^address [0-9.]* //p' "$WORK/b")
-    timeout $((RUNS * 6 + 20)) ip netns exec a "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
+    timeout $((RUNS * 6 + 20)) ip netns exec a env $proxied "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
     report "$left $right"
     # Cold: from main() of a new process, with the server of its own that the other is at, or without one.
     for own in "$server" -; do
         : >"$WORK/a"
         for run in $(seq "$RUNS"); do
-            timeout 20 ip netns exec a "$BUILD/dialbench" cold $own "$address" $((100 + run)) >>"$WORK/a" 2>&1
+            timeout 20 ip netns exec a env $proxied "$BUILD/dialbench" cold $own "$address" $((100 + run)) >>"$WORK/a" 2>&1
         done
         report "$left $right, cold$([ "$own" = - ] && echo ", no server")"
     done
     kill $listener
     wait $listener 2>/dev/null
+    [ -z "$proxied" ] || squid_down
     lab_down
 done <<'PAIRS'
 - -
@@ -54,4 +63,10 @@ I/A/random I/AP/keep
 AP/AP/seq I/AP/keep
 blocked I/AP/keep
 AP/AP/random AP/AP/random
+web -
+web I/AP/keep
+tls -
+tls web
+proxied -
+proxied tls
 PAIRS

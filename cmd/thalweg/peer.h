@@ -18,7 +18,7 @@ struct peer_options {
     const char *ice_user, *ice_password;
     bool by_hand;
     const char *token, *key, *rungs, *keylog, *ca;
-    const char *proxy;
+    const char *proxy, *sni;
     bool relay_only, json, verbose, no_mapping, no_lan, no_web, strict_tls;
 };
 
@@ -29,6 +29,7 @@ struct peer_options {
     { "--rungs", "LIST", &(o)->rungs, 0, 0, "only these of udp,stun,tcp,http,https,relay,patched" },                  \
     { "--relay-only", NULL, &(o)->relay_only, 0, 0, "show the other side no address of this machine" },    \
     { "--proxy", "URL", &(o)->proxy, 0, 0, "http://[USER:PASSWORD@]HOST[:PORT] or socks5://...; none (default: the environment's)" }, \
+    { "--sni", "NAME", &(o)->sni, 0, 0, "name this server in TLS, and not the real one: for networks that want it" }, \
     { "--strict-tls", NULL, &(o)->strict_tls, 0, 0, "no rendezvous with a certificate that is not the right one" }, \
     { "--ca", "FILE", &(o)->ca, 0, 0, "trust these for the rendezvous's certificate, in PEM" },            \
     { "--no-port-mapping", NULL, &(o)->no_mapping, 0, 0, "ask no gateway to let the other side in" },      \

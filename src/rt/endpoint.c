@@ -201,6 +201,7 @@ static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
     if (!by_name && !l->server.pinned)
         how->host = NULL;
     how->alpn = "http/1.1";
+    how->sni = r->cfg.sni;
     how->lenient = !r->cfg.strict;
     return true;
 }
@@ -467,6 +468,7 @@ int tw_rt_endpoint_init(struct tw_rt_endpoint *r, uv_loop_t *loop, const struct 
         return err;
     set_clock(r->endpoint, tw_rt_now());
     err = tw_rt_sockets_init(&r->sockets, loop, &ops, r->endpoint, r);
+    r->sockets.sni = cfg->sni;
     if (err)
         tw_endpoint_free(r->endpoint);
     return err;

@@ -19,6 +19,8 @@ struct tw_rt_endpoint_config {
     void (*on_note)(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, const char *note, bool wrong);
     struct tw_proxy_url proxy; /* to rendezvous servers, and relays inside them, through it; kind NONE: straight */
     const char *no_proxy;      /* but not to these hosts (tw_proxy_is_exempt()); NULL: to none */
+    const char *sni;           /* what TLS names to servers and peers, for networks that want a certain name; NULL: the server's
+                                  own. Static */
     bool no_web;               /* do not listen at the ports of the web, where networks let others through */
     bool strict;               /* no server with a certificate that is not the right one */
     struct tw_bytes ca; /* PEM: trust only these; empty: the system's */

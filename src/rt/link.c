@@ -387,8 +387,9 @@ static int start_tls(struct tw_rt_link *l, unsigned side)
     if (err)
         return err;
     gnutls_transport_set_int(l->conn.tls, l->conn.fd);
-    if (l->host[0] && tw_addr_parse(l->host, 0, &ip)) /* RFC 6066 §3: names only */
-        gnutls_server_name_set(l->conn.tls, GNUTLS_NAME_DNS, l->host, strlen(l->host));
+    const char *name = l->cfg.sni ? l->cfg.sni : l->host;
+    if (*name && tw_addr_parse(name, 0, &ip)) /* RFC 6066 §3: names only */
+        gnutls_server_name_set(l->conn.tls, GNUTLS_NAME_DNS, name, strlen(name));
     if (is_datagram(l)) {
         gnutls_dtls_set_mtu(l->conn.tls, DTLS_MTU);
         gnutls_dtls_set_timeouts(l->conn.tls, 500, 10000);

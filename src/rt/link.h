@@ -15,6 +15,7 @@ struct tw_rt_link_config {
     struct tw_addr server, local; /* local: family NONE for any */
     struct tw_rt_tls *tls;       /* for TLS and DTLS; outlives the link */
     const char *host;            /* whose certificate it must be; NULL: anybody's */
+    const char *sni;             /* what the ClientHello names, and not the host; NULL: the host. Static */
     const uint8_t *pin;          /* or whose public key: the first bytes of its SHA-256; NULL: any; copied */
     const char *alpn;            /* static; NULL: TURN's */
     bool lenient;                /* another certificate is no reason to fail: `doubt` says what is wrong with it */

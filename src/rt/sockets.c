@@ -273,6 +273,7 @@ static int over_the_web(struct tw_rt_sockets *r, const struct tw_ice_event *ev, 
         how->transport = TW_TRANSPORT_TLS;
         how->tls = r->web_client;
         how->alpn = "http/1.1";
+        how->sni = r->sni;
     }
     if (r->proxy && r->proxy_at) {
         if (!tw_relay_is_public(&ev->remote)) /* of another network than ours, where that is somebody else */

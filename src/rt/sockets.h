@@ -46,6 +46,7 @@ struct tw_rt_sockets {
     void *machine, *user;
     uv_loop_t *loop;
     struct tw_rt_tls *web_tls, *web_client; /* for who comes, and whom we go to, by TLS; they mean nobody in particular */
+    const char *sni;                  /* of connections to peers inside TLS; NULL: none */
     const struct tw_proxy_url *proxy; /* connections inside HTTP go through it, at */
     const struct tw_addr *proxy_at;   /* this address; NULL: they do not, or not yet */
     unsigned pending;        /* connections that have come, and have not said what they are */

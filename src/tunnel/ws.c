@@ -245,6 +245,13 @@ void tw_ws_answer(struct tw_ws *w, bool yes)
         refuse(w, "404 Not Found", "There is nothing here.\n");
 }
 
+/* RFC 6585 §6, and what portals did before that: they send everybody elsewhere. */
+static bool is_portal(struct tw_bytes status)
+{
+    return tw_bytes_eq(status, tw_bytes_str("511")) ||
+           (status.p[0] == '3' && status.p[1] == '0' && status.p[2] != '4' && status.p[2] != '0');
+}
+
 static void check_answer(struct tw_ws *w, const struct tw_http *h)
 {
     char accept[ACCEPT_LEN + 1];
@@ -253,6 +260,8 @@ static void check_answer(struct tw_ws *w, const struct tw_http *h)
         end(w, "the server wants a token (--token)");
     else if (tw_bytes_eq(h->status, tw_bytes_str("429")) || tw_bytes_eq(h->status, tw_bytes_str("503")))
         end(w, "the server is busy");
+    else if (is_portal(h->status))
+        end(w, "this network wants you to log in first (a captive portal): open any page in a browser");
     else if (!tw_bytes_eq(h->status, tw_bytes_str("101"))) {
         w->refused = true;
         end(w, "a web server answered that is no rendezvous, or something on the way lets no WebSocket through");

@@ -117,6 +117,39 @@ if have squid && have chromium; then
     echo "ok: chromium through squid: $(tr '\n' ';' <"$WORK/page")"
 fi
 
+# A proxy that writes down all that passes, without TLS to the server: no key, no address that was not to be shown, no content. And one
+# that changes bytes: what arrives is right, or nothing does.
+tamper_up() {
+    ip netns exec p python3 "$HERE/tamper.py" 203.0.114.3 3128 "$WORK/capture" "$EVERY" >"$WORK/tamper" 2>&1 9>&- &
+    TAMPER=$!
+    wait_for 5 grep -q ready "$WORK/tamper" || { cat "$WORK/tamper"; fail "tamper.py"; }
+    server=ws://203.0.114.1
+}
+tamper_down() {
+    kill "$TAMPER"
+    wait "$TAMPER" 2>/dev/null
+}
+for i in $(seq 4000); do echo "this line of the file is number $i"; done >"$WORK/file"
+SERVE="--rendezvous-plain" BEFORE=tamper_up AFTER=tamper_down
+EVERY=0 A="--proxy http://203.0.114.3:3128 --rungs relay,patched" meet proxied I/AP/keep relay "a proxy that writes it all down"
+EVERY=0 A="--proxy http://203.0.114.3:3128" meet proxied - 'http|https' "the same, direct"
+python3 - "$WORK/capture" "$key_a" "${address%%@*}" <<'END' || fail "the proxy has seen something"
+import base64, sys
+seen = open(sys.argv[1], "rb").read()
+assert len(seen) > 300000, len(seen)
+for text in sys.argv[2:]:
+    raw = base64.b32decode(text.upper() + "=" * (-len(text) % 8))[1:33]
+    for form in (text.encode(), raw, raw.hex().encode(), base64.b64encode(raw)[:40]):
+        assert form not in seen, "a key"
+for word in (b"this line of the file", b"192.168.1.5", b"192.168.2.5", bytes([192, 168, 1, 5]), b"thalweg offer"):
+    assert word not in seen, word
+END
+echo "ok: what passes such a proxy shows no key, no address of the machines, and no content"
+EVERY=30000 A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep 'relay|patched' "a proxy that changes a byte in 30,000"
+[ "$(cat "$WORK/capture.changed")" -gt 3 ] || fail "the proxy has changed too little"
+SERVE='' BEFORE='' AFTER=''
+head -c $SIZE /dev/urandom >"$WORK/file"
+
 # A proxy that knows CONNECT and nothing else.
 if have tinyproxy; then
     tinyproxy_up() {
