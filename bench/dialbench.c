@@ -192,6 +192,7 @@ int main(int argc, char **argv)
     cfg.endpoint.listen = !b.cold; /* both: online is when it is warm */
     cfg.endpoint.allow_any = true;
     cfg.endpoint.ice.no_mapping = true;
+    cfg.web = true;
     if (getenv("https_proxy") && tw_proxy_parse(getenv("https_proxy"), &cfg.proxy, NULL))
         return 2;
     b.loop = uv_default_loop();

@@ -319,7 +319,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     status = status ? status : read_rungs(o.rungs, &cfg->rungs);
     status = status ? status : proxy_read(o.proxy, &rt.proxy, &rt.no_proxy);
     rt.strict = o.strict_tls;
-    rt.no_web = o.no_web;
+    rt.web = o.web;
     rt.sni = o.sni;
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);

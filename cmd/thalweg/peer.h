@@ -19,7 +19,7 @@ struct peer_options {
     bool by_hand;
     const char *token, *key, *rungs, *keylog, *ca;
     const char *proxy, *sni;
-    bool relay_only, json, verbose, no_mapping, no_lan, no_web, strict_tls;
+    bool relay_only, json, verbose, no_mapping, no_lan, web, strict_tls;
 };
 
 #define PEER_OPTIONS(o)                                                                                \
@@ -38,7 +38,7 @@ struct peer_options {
     { "--ice-user", "NAME", &(o)->ice_user, 0, 0, "user name on such TURN servers" },                      \
     { "--ice-password", "TEXT", &(o)->ice_password, 0, 0, "password on such TURN servers" },               \
     { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
-    { "--no-web", NULL, &(o)->no_web, 0, 0, "do not listen at ports 80 and 443, from which others are reached through firewalls" }, \
+    { "--web", NULL, &(o)->web, 0, 0, "listen at ports 80 and 443, too, to which firewalls let others through" }, \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
     { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }

@@ -484,7 +484,7 @@ void tw_rt_endpoint_start(struct tw_rt_endpoint *r)
     const struct tw_endpoint_config *cfg = &r->cfg.endpoint;
     if (cfg->lan)
         tw_rt_lan_init(&r->lan, r->sockets.loop, r->endpoint, cfg->listen, pump, r);
-    if (!r->cfg.no_web && cfg->ice.policy == TW_ICE_ALL) { /* if they can be had */
+    if (r->cfg.web && cfg->ice.policy == TW_ICE_ALL) { /* if they can be had */
         uint16_t ports[2] = { 80, 443 };
         for (int i = 0; i < 2; i++)
             ports[i] = tw_rt_sockets_web(&r->sockets, ports[i]) ? ports[i] : 0;

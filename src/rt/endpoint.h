@@ -21,7 +21,7 @@ struct tw_rt_endpoint_config {
     const char *no_proxy;      /* but not to these hosts (tw_proxy_is_exempt()); NULL: to none */
     const char *sni;           /* what TLS names to servers and peers, for networks that want a certain name; NULL: the server's
                                   own. Static */
-    bool no_web;               /* do not listen at the ports of the web, where networks let others through */
+    bool web;                  /* listen at the ports of the web, too, if they are free: networks let others through to them */
     bool strict;               /* no server with a certificate that is not the right one */
     struct tw_bytes ca; /* PEM: trust only these; empty: the system's */
     void *user;

@@ -21,13 +21,14 @@ meet() {
     address=$(as b "$T" id -s "$server")
     key_a=$(as a "$T" id)
     # shellcheck disable=SC2086
-    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" -s "$server" ${B:-} >"$WORK/listen" 2>&1 9>&- &
+    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --web --no-port-mapping --no-lan --allow "$key_a" -s "$server" ${B:-} >"$WORK/listen" 2>&1 9>&- &
     listener=$!
     wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "$1 and $2: b does not come online"; }
-    sleep 1 # it is warm: it has its relay
+    sleep 0.5 # it is warm: it has its relay
+    case $3 in *http*) pause=2 ;; *) pause=0.2 ;; esac # a direct way is found while a relay carries
     # shellcheck disable=SC2086
-    { sleep 2; cat "$WORK/file"; } | # by then the best way has been found
-        as a timeout 40 "$T" connect --json --no-port-mapping --no-lan -s "$server" ${A:-} "$address" >"$WORK/back" 2>"$WORK/a" ||
+    { sleep $pause; cat "$WORK/file"; } |
+        as a timeout 40 "$T" connect --json --web --no-port-mapping --no-lan -s "$server" ${A:-} "$address" >"$WORK/back" 2>"$WORK/a" ||
         { cat "$WORK/a" "$WORK/listen"; fail "$1 and $2: connect"; }
     cmp -s "$WORK/file" "$WORK/back" || { cat "$WORK/a"; fail "$1 and $2: what came back is not what was sent"; }
     rung=$(sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1)
