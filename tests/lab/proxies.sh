@@ -29,7 +29,7 @@ END
     wait_for 10 in_ns p bash -c "exec 3<>/dev/tcp/203.0.114.3/3128" 2>/dev/null || { cat "$WORK/squid/out" "$WORK/squid/log"; fail "squid"; }
 }
 squid_down() {
-    kill "$SQUID_PID"
+    kill -9 "$SQUID_PID" # it has nothing to lose, and takes its time otherwise
     wait "$SQUID_PID" 2>/dev/null
 }
 
@@ -53,6 +53,7 @@ inspector() {
     chmod -R 777 "$WORK/ssl_db"
     SQUID_PORT="203.0.114.3:3128 ssl-bump tls-cert=$WORK/inspector-both.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB"
     SQUID="sslcrtd_program $CERTGEN -s $WORK/ssl_db -M 4MB
+sslcrtd_children 2 startup=1
 acl first at_step SslBump1
 ssl_bump peek first
 ssl_bump bump all
