@@ -153,27 +153,26 @@ static void show_mapping(void)
 
 static void show_relay(const struct probe *p)
 {
-    const char *over = tw_transport_name(p->server.transport);
+    const char *over = tw_transport_name(p->server.transport), *said = p->server.transport == TW_TRANSPORT_WS ? "a WebSocket" : over;
     if (!p->server.turn)
         return;
+    const char *where = p->server.transport == TW_TRANSPORT_WS ? "the rendezvous's" : text(&p->server.addr);
     if (p->works)
-        line("relay", "%s over %s: yes, after %.0f ms", text(&p->server.addr), over, p->ms);
+        line("relay", "%s over %s: yes, after %.0f ms", where, said, p->ms);
     else
-        line("relay", "%s over %s: no%s%s", text(&p->server.addr), over, p->why[0] ? ": " : "", p->why);
+        line("relay", "%s over %s: no%s%s", where, said, p->why[0] ? ": " : "", p->why);
     peer_json(&c.peer, "relay", ",\"server\":%s,\"transport\":%s,\"works\":%b,\"ms\":%f,\"why\":%s", text(&p->server.addr),
               over, p->works, p->ms, p->why);
 }
 
-static void show_proxies(void)
+static void show_proxy(void)
 {
-    static const char *const names[] = { "https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY" };
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        const char *value = getenv(names[i]);
-        if (!value || !*value)
-            continue;
-        line("proxy", "%s is %s; it is not used yet", names[i], value);
-        peer_json(&c.peer, "proxy", ",\"variable\":%s,\"value\":%s,\"used\":false", names[i], value);
-    }
+    const struct tw_proxy_url *p = &c.peer.rt.cfg.proxy;
+    const char *kind = p->kind == TW_PROXY_SOCKS5 ? "SOCKS5" : "HTTP";
+    if (p->kind == TW_PROXY_NONE)
+        return;
+    line("proxy", "%s at %s, port %u%s", kind, p->host, p->port, c.peer.rt.cfg.no_proxy ? "; not for some names (no_proxy)" : "");
+    peer_json(&c.peer, "proxy", ",\"kind\":%s,\"host\":%s,\"port\":%u", kind, p->host, (unsigned)p->port);
 }
 
 /* --- what it means --------------------------------------------------------------------------------------- */
@@ -200,6 +199,8 @@ static int conclude(void)
     rung("stun", udp, !c.stun.family ? "no server to ask" : !udp ? "UDP is blocked"
                       : hard ? "if the other side's NAT is kinder, or ports can be guessed" : "");
     rung("tcp", c.v4 || c.v6, open || c.probes[0].works ? "others can connect to us" : "if the other side can be connected to");
+    rung("http", c.v4 || c.v6, "the same inside HTTP, if the other side listens at port 80 (--web)");
+    rung("https", c.v4 || c.v6, "inside HTTPS, at any port of the other side's that this network lets out, or 443 (--web)");
     rung("relay", relay, relays_over(true) ? "over UDP" : relay ? "not over UDP" : "no relay answers");
     if (c.desk_n == 0)
         advise("There was no server to ask, so little could be looked at: name one with --server, or in "
@@ -220,8 +221,7 @@ static int conclude(void)
         advise("This machine's clock, or the server's, is wrong by more than a minute: that costs a round trip at each "
                "connection. Set the clock.");
     if (plain)
-        advise("A server is spoken to without TLS (ws://): who listens there sees that this machine talks to it, and "
-               "the token.");
+        advise("A server is spoken to without TLS (ws://): who listens there sees that this machine talks to it.");
     return desk && (udp || relay) ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -238,7 +238,6 @@ static void finish(void)
     show_mapping();
     for (unsigned i = 1; i < c.probe_n; i++)
         show_relay(&c.probes[i]);
-    show_proxies();
     peer_end(&c.peer, conclude());
 }
 
@@ -297,6 +296,15 @@ static void on_ice(struct tw_rt_ice *r, const struct tw_ice_event *ev)
         uv_timer_start(&c.timer, on_finish_later, 0, 0);
 }
 
+/* The relay in the WebSocket of the first rendezvous that answers. */
+static void inside(struct tw_rt_ice *r, unsigned server, struct tw_rt_link_config *how)
+{
+    (void)r, (void)server;
+    for (size_t i = 0; i < c.desk_n; i++)
+        if (c.desks[i].reached && tw_rt_endpoint_inside(&c.peer.rt, &c.desks[i].addr, how))
+            return;
+}
+
 static void start_probe(const struct tw_ice_server *server)
 {
     struct probe *p = &c.probes[c.probe_n];
@@ -309,6 +317,8 @@ static void start_probe(const struct tw_ice_server *server)
     cfg.ice.no_mapping = server || c.o.no_mapping;
     cfg.ice.policy = server ? TW_ICE_RELAY_ONLY : TW_ICE_ALL;
     cfg.tls[0] = c.tls;
+    if (server && server->transport == TW_TRANSPORT_WS)
+        cfg.on_turn = inside;
     p->used = tw_rt_ice_init(&p->rt, c.peer.loop, &cfg) == 0;
     c.probe_n++;
     if (!p->used)
@@ -332,6 +342,7 @@ static void start_probes(void)
     size_t n = tw_endpoint_servers(c.peer.rt.endpoint, servers, TW_ICE_SERVERS_MAX);
     c.probing = true;
     c.begun = tw_rt_now();
+    show_proxy();
     for (size_t i = 0; i < c.desk_n; i++)
         show_desk(&c.desks[i]);
     (void)!tw_rt_tls_new_trusting_none(&c.tls);

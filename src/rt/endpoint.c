@@ -402,18 +402,16 @@ static bool next_event(struct tw_rt_sockets *s)
     return true;
 }
 
-/* By the way on which the rendezvous was reached. */
-static void inside_rendezvous(struct tw_rt_endpoint *r, const struct tw_ice_event *ev, struct tw_rt_link_config *how)
+bool tw_rt_endpoint_inside(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, struct tw_rt_link_config *how)
 {
     static struct tw_ws_config ws = { .path = TW_FRONT_PATH, .protocol = TW_TURN_PROTOCOL, .max_message = TW_TURN_MESSAGE_MAX };
-    const struct tw_rdv_addr *at = tw_endpoint_turn_at(r->endpoint, ev->sock, ev->server);
-    how->transport = TW_TRANSPORT_TCP; /* to nowhere, unless this is found: */
-    for (struct rdv_link *l = r->links; l && at; l = l->next)
-        if (l->up && !l->ended && tw_rdv_addr_eq(&l->server, at) && way_to(l, &l->up->link.cfg.server, how)) {
+    for (struct rdv_link *l = r->links; l; l = l->next)
+        if (l->up && !l->ended && tw_rdv_addr_eq(&l->server, server) && way_to(l, &l->up->link.cfg.server, how)) {
             ws.host = l->server.host;
             how->ws = &ws;
-            return;
+            return true;
         }
+    return false;
 }
 
 /* A relay is trusted with nothing: whose certificate it shows does not matter. */
@@ -422,7 +420,10 @@ static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct 
     struct tw_rt_endpoint *r = s->user;
     how->transport = tw_endpoint_turn(r->endpoint, ev->sock, ev->server);
     if (how->transport == TW_TRANSPORT_WS) {
-        inside_rendezvous(r, ev, how);
+        const struct tw_rdv_addr *at = tw_endpoint_turn_at(r->endpoint, ev->sock, ev->server);
+        how->transport = TW_TRANSPORT_TCP; /* to nowhere, if it is gone */
+        if (at)
+            (void)tw_rt_endpoint_inside(r, at, how);
         return;
     }
     if (!r->trusting_none && tw_rt_tls_new_trusting_none(&r->trusting_none))

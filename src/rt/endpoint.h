@@ -47,6 +47,9 @@ TW_NODISCARD int tw_rt_endpoint_init(struct tw_rt_endpoint *r, uv_loop_t *loop,
 void tw_rt_endpoint_start(struct tw_rt_endpoint *r);
 /* After any verb on r->endpoint that was not called from on_event. */
 void tw_rt_endpoint_pump(struct tw_rt_endpoint *r);
+/* How to reach the TURN server inside a rendezvous that is connected: by the same way. False: it is not connected. What *how
+ * points to lives as long as r. */
+bool tw_rt_endpoint_inside(struct tw_rt_endpoint *r, const struct tw_rdv_addr *server, struct tw_rt_link_config *how);
 /* Frees the endpoint and closes everything; r is used until the loop has nothing left to close. */
 void tw_rt_endpoint_fini(struct tw_rt_endpoint *r);
 

@@ -66,7 +66,11 @@ static bool next_event(struct tw_rt_sockets *s)
 
 static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct tw_rt_link_config *how)
 {
-    const struct tw_rt_ice *r = s->user;
+    struct tw_rt_ice *r = s->user;
+    if (r->cfg.on_turn) {
+        r->cfg.on_turn(r, ev->server, how);
+        return;
+    }
     how->transport = r->cfg.ice.servers[ev->server].transport;
     how->tls = r->cfg.tls[ev->server];
     how->host = r->cfg.host[ev->server];

@@ -13,6 +13,8 @@ struct tw_rt_ice_config {
     const char *host[TW_ICE_SERVERS_MAX]; /* static; NULL: anybody's */
     /* Every event of the agent but OPEN and CLOSE. Verbs may be called from here. */
     void (*on_event)(struct tw_rt_ice *r, const struct tw_ice_event *ev);
+    /* How a TURN server is reached, if not by its transport, tls and host. NULL: so. */
+    void (*on_turn)(struct tw_rt_ice *r, unsigned server, struct tw_rt_link_config *how);
     void *user;
 };
 

@@ -124,8 +124,9 @@ static void open_ice(struct endpoint_node *n, const struct tw_ice_event *ev)
         tw_endpoint_opened(n->ep, sim_now(n->sim), ev->sock, ok ? 0 : TW_ESYS, ok ? &local : NULL);
         return;
     }
-    bool tls = ev->socket == TW_ICE_SOCK_TURN &&
-               tw_endpoint_turn(n->ep, ev->sock, ev->server) == TW_TRANSPORT_TLS;
+    bool tls = ev->socket == TW_ICE_SOCK_TURN
+                   ? tw_endpoint_turn(n->ep, ev->sock, ev->server) == TW_TRANSPORT_TLS
+                   : ev->via == TW_ICE_VIA_HTTPS; /* what is inside is not simulated */
     stream_connect(&n->streams, ev->sock,
                    ev->socket == TW_ICE_SOCK_CONNECT ? STREAM_RFC4571 : STREAM_STUN, tls, ev->local,
                    ev->remote, straight);
@@ -135,7 +136,7 @@ static void open_link(struct endpoint_node *n, uint32_t sock)
 {
     static const struct tw_addr straight = { .family = TW_FAMILY_NONE };
     struct tw_addr from = { .family = n->desk.family };
-    stream_connect(&n->streams, sock, STREAM_RAW, false, from, n->desk, straight);
+    stream_connect(&n->streams, sock, STREAM_RAW, n->tls, from, n->desk, straight);
 }
 
 static bool is_link(uint32_t sock)
@@ -185,7 +186,8 @@ static void on_path(struct node_conn *c, tw_time now, const struct tw_endpoint_p
 {
     c->path = *p;
     c->paths++;
-    if (!c->direct_at && (p->rung == TW_RUNG_UDP || p->rung == TW_RUNG_STUN || p->rung == TW_RUNG_TCP))
+    if (!c->direct_at && (p->rung == TW_RUNG_UDP || p->rung == TW_RUNG_STUN || p->rung == TW_RUNG_TCP ||
+                          p->rung == TW_RUNG_HTTP || p->rung == TW_RUNG_HTTPS))
         c->direct_at = now;
 }
 
@@ -362,6 +364,7 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
                                                .server_n = how->server.addr.family != TW_FAMILY_NONE } };
     memset(n, 0, sizeof(*n));
     n->sim = s;
+    n->tls = how->tls;
     n->host = sim_host(s, ip, nat, link);
     n->desk = desk;
     n->desk.port = DESK_PORT;

@@ -54,12 +54,13 @@ struct endpoint_node {
     struct node_conn conns[NODE_CONNS];
     unsigned conn_n, knocks, onlines, offlines, invited;
     char offline_why[128], ticket[16384]; /* ticket: the last one to be carried by hand */
-    bool echo, stop, all_closed;
+    bool echo, stop, all_closed, tls;
 };
 
 struct endpoint_node_config {
     uint8_t key;               /* which identity */
     bool listen, allow_any, unlisted, no_server, tcp;
+    bool tls;                  /* the rendezvous is spoken to in TLS */
     unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */

@@ -134,7 +134,7 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
         return 0;
     s->framing = t->accepts;
     s->state = STREAM_OPEN;
-    s->server = t->accepts == STREAM_STUN;
+    s->server = true; /* nothing else that is spoken begins with that byte */
     s->local = *local;
     s->remote = *remote;
     return id;

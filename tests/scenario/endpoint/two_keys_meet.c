@@ -177,6 +177,30 @@ static void a_ticket_is_for_one_and_for_a_while(void **state)
     end();
 }
 
+/* A network that lets out what begins like TLS, and nothing else; the other side can be connected to. */
+static void who_may_speak_tls_only_meets_who_is_public(void **state)
+{
+    static const struct sim_nat_kind tls_only = { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT,
+                                                  .no_udp = true, .tls_only = true };
+    (void)state;
+    for (int calls = 0; calls < 2; calls++) {
+        begin(960);
+        put(&w.a, 1, calls ? &tls_only : NULL, &(struct endpoint_node_config){ .key = 1, .tcp = true, .tls = calls });
+        put(&w.b, 2, calls ? NULL : &tls_only, &(struct endpoint_node_config){ .key = 2, .tcp = true, .tls = !calls, .listen = true,
+                                                                               .allow_any = true });
+        run(3 * TW_SEC);
+        tw_time start = sim_now(w.sim);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+        run(2 * TW_SEC);
+        assert_true(c->connected && at_b()->connected);
+        assert_int_equal((calls ? c : at_b())->path.rung, TW_RUNG_HTTPS); /* of who connects: the simulated listener looks at nothing */
+        printf("TLS only: early data %u, https %u (hundredths of a round trip)\n", trips(at_b()->early_at - start),
+               trips(c->direct_at - start));
+        assert_in_range(trips(at_b()->early_at - start), 100, 105);
+        end();
+    }
+}
+
 static void warm_endpoints_meet_in_the_fewest_round_trips(void **state)
 {
     (void)state;
@@ -872,6 +896,7 @@ static void an_offer_for_another_is_of_no_use(void **state)
 }
 
 STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_ticket_is_for_one_and_for_a_while),
+           cmocka_unit_test(who_may_speak_tls_only_meets_who_is_public),
            cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
            cmocka_unit_test(a_cold_start_needs_three_more),
            cmocka_unit_test(all_kinds_of_networks_meet),
