@@ -123,7 +123,10 @@ static void a_client_says_what_is_wrong(void **state)
         const char *answer, *why;
     } cases[] = {
         { "SSH-2.0-x\r\n", "what answered is no web server" },
-        { "HTTP/1.1 200 OK\r\n\r\n", "a web server answered that is no rendezvous" },
+        { "HTTP/1.1 200 OK\r\n\r\n",
+          "a web server answered that is no rendezvous, or something on the way lets no WebSocket through" },
+        { "HTTP/1.1 302 Found\r\n\r\n",
+          "this network wants you to log in first (a captive portal): open any page in a browser" },
         { "HTTP/1.1 403 Forbidden\r\n\r\n", "the server wants a token (--token)" },
         { "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
           "the server's answer to the upgrade is wrong" },
@@ -135,6 +138,7 @@ static void a_client_says_what_is_wrong(void **state)
         tw_ws_recv(c, tw_bytes_str(cases[i].answer));
         assert_true(tw_ws_poll_event(c, &ev) && ev.type == TW_WS_CLOSED);
         assert_string_equal(ev.why, cases[i].why);
+        assert_int_equal(tw_ws_was_refused(c), i == 1); /* then without a WebSocket */
         tw_ws_free(c);
     }
 }
