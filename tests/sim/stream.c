@@ -134,7 +134,7 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
         return 0;
     s->framing = t->accepts;
     s->state = STREAM_OPEN;
-    s->server = true; /* nothing else that is spoken begins with that byte */
+    s->server = true;
     s->local = *local;
     s->remote = *remote;
     return id;
@@ -203,9 +203,12 @@ static void on_data(void *ctx, tw_time now, uint32_t id, struct tw_bytes data)
     while ((s = stream_find(t, id)) && s->state != STREAM_OPEN)
         if (!open_further(t, now, s))
             return;
-    if (s && s->server && s->n >= sizeof(hello) && s->in[0] == STREAM_TLS) {
-        eat(s, sizeof(hello));
-        sim_tcp_send(t->host, id, tw_bytes(hello, sizeof(hello)));
+    if (s && s->server && s->n >= sizeof(hello)) { /* the first bytes: nothing else that is spoken begins so */
+        s->server = false;
+        if (s->in[0] == STREAM_TLS) {
+            eat(s, sizeof(hello));
+            sim_tcp_send(t->host, id, tw_bytes(hello, sizeof(hello)));
+        }
     }
     while ((s = stream_find(t, id)) && (n = whole(s)) > 0) {
         uint8_t *frames = malloc(n);
