@@ -29,6 +29,7 @@ lab_up() {
     ip -n s addr add 203.0.114.2/32 dev tuns
     sandbox=
     nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
+    rm -f "$WORK/thalwegd" # what one of before said would be taken for this one's
     ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open ${SERVE:-} $sandbox >"$WORK/thalwegd" 2>&1 &
     RELAY=$!
     wait_for 5 grep -q "rendezvous at 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }

@@ -20,6 +20,7 @@ meet() {
     [ -z "${BEFORE:-}" ] || $BEFORE
     address=$(as b "$T" id -s "$server")
     key_a=$(as a "$T" id)
+    rm -f "$WORK/listen"
     # shellcheck disable=SC2086
     ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --web --no-port-mapping --no-lan --allow "$key_a" -s "$server" ${B:-} >"$WORK/listen" 2>&1 9>&- &
     listener=$!
