@@ -90,9 +90,14 @@ static int start_tls(struct tw_rt_link *l, unsigned side);
 
 /* --- one layer after the other --------------------------------------------------------------------- */
 
+static size_t queue_limit(const struct tw_rt_link *l)
+{
+    return l->cfg.queue ? l->cfg.queue : TW_RT_LINK_QUEUE;
+}
+
 static bool put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t n)
 {
-    return conn_put(&l->conn, iov, n, l->cfg.queue ? l->cfg.queue : TW_RT_LINK_QUEUE);
+    return conn_put(&l->conn, iov, n, queue_limit(l));
 }
 
 static void say(struct tw_rt_link *l, struct tw_bytes out)
@@ -110,7 +115,17 @@ static bool read_raw(struct tw_rt_link *l, uint8_t *to, size_t cap, size_t *ret_
     return !err && *ret_n;
 }
 
-static bool take_messages(struct tw_rt_link *l)
+/* What came goes to the owner; what of it was not used waits for more. */
+static void hand_on(struct tw_rt_link *l)
+{
+    size_t used = l->events->on_data(l, tw_bytes(l->in, l->in_n));
+    if (is_datagram(l))
+        used = l->in_n;
+    memmove(l->in, l->in + used, l->in_n - used);
+    l->in_n -= used;
+}
+
+static void take_messages(struct tw_rt_link *l)
 {
     struct tw_ws_event ev;
     while (!l->over && tw_ws_poll_event(l->ws, &ev)) {
@@ -128,12 +143,9 @@ static bool take_messages(struct tw_rt_link *l)
             if (ev.data.n)
                 memcpy(l->in + l->in_n, ev.data.p, ev.data.n);
             l->in_n += ev.data.n;
-            size_t used = l->events->on_data(l, tw_bytes(l->in, l->in_n));
-            memmove(l->in, l->in + used, l->in_n - used);
-            l->in_n -= used;
+            hand_on(l);
         }
     }
-    return !l->over;
 }
 
 static void feed_ws(struct tw_rt_link *l, struct tw_bytes in)
@@ -307,9 +319,8 @@ static void look_inside(struct tw_rt_link *l)
     opened(l);
     memcpy(l->in, buf, n);
     l->in_n = n;
-    size_t used = l->over ? n : l->events->on_data(l, tw_bytes(l->in, l->in_n));
-    memmove(l->in, l->in + used, l->in_n - used);
-    l->in_n -= used;
+    if (!l->over)
+        hand_on(l);
 }
 
 /* --- reading ------------------------------------------------------------------------------------------ */
@@ -343,11 +354,7 @@ static bool read_some(struct tw_rt_link *l)
     if (n == 0)
         return false;
     l->in_n += n;
-    size_t used = l->events->on_data(l, tw_bytes(l->in, l->in_n));
-    if (is_datagram(l))
-        used = l->in_n;
-    memmove(l->in, l->in + used, l->in_n - used);
-    l->in_n -= used;
+    hand_on(l);
     if (l->in_n == IN_MAX)
         over(l, "the server sends something that is not TURN");
     return !l->over && (is_datagram(l) || n == room ||
@@ -559,7 +566,7 @@ bool tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov
         return put(l, iov, iov_n) && (!is_datagram(l) || conn_write(&l->conn) == 0);
     for (size_t i = 0; i < iov_n; i++)
         n += iov[i].n;
-    if (conn_pending(&l->conn) + l->gathered_n + n > (l->cfg.queue ? l->cfg.queue : TW_RT_LINK_QUEUE))
+    if (conn_pending(&l->conn) + l->gathered_n + n > queue_limit(l))
         return false;
     for (size_t i = 0; i < iov_n; i++)
         for (struct tw_bytes rest = iov[i]; rest.n;) {

@@ -135,23 +135,12 @@ static bool same_text(const char *a, const char *b, size_t n)
 static bool in_network(const char *text, size_t n, const struct tw_addr *ip)
 {
     char copy[64];
-    struct tw_addr net;
-    const char *slash = memchr(text, '/', n);
-    size_t at = slash ? (size_t)(slash - text) : n, bits = 0;
-    if (at >= sizeof(copy) || ip->family == TW_FAMILY_NONE)
+    struct tw_range net;
+    if (n >= sizeof(copy))
         return false;
-    memcpy(copy, text, at);
-    copy[at] = 0;
-    if (tw_addr_parse(copy, 0, &net) || net.family != ip->family)
-        return false;
-    size_t all = net.family == TW_FAMILY_V4 ? 32 : 128;
-    for (size_t i = at + 1; slash && i < n && text[i] >= '0' && text[i] <= '9' && bits <= 128; i++)
-        bits = bits * 10 + (size_t)(text[i] - '0');
-    bits = slash ? bits : all;
-    for (size_t i = 0; i < bits && i < all; i++)
-        if ((net.ip[i / 8] ^ ip->ip[i / 8]) >> (7 - i % 8) & 1)
-            return false;
-    return true;
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    return tw_range_parse(copy, &net) == 0 && tw_range_has(&net, ip);
 }
 
 bool tw_proxy_is_exempt(const char *list, const char *host)
