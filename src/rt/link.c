@@ -90,7 +90,7 @@ static int start_tls(struct tw_rt_link *l, unsigned side);
 
 /* --- one layer after the other --------------------------------------------------------------------- */
 
-static size_t queue_limit(const struct tw_rt_link *l)
+static uint32_t queue_limit(const struct tw_rt_link *l)
 {
     return l->cfg.queue ? l->cfg.queue : TW_RT_LINK_QUEUE;
 }
