@@ -189,6 +189,10 @@ TW_API void tw_ice_free(struct tw_ice *a);
 TW_API TW_NODISCARD int tw_ice_interfaces(struct tw_ice *a, tw_time now,
                                           const struct tw_ice_interface *list, size_t n);
 
+/* Further STUN and TURN servers, copied: asked from now on, and numbered on from those of before. TW_EFULL: more than TW_ICE_SERVERS_MAX; TW_EINVAL:
+ * one without an address; TW_ENOMEM. */
+TW_API TW_NODISCARD int tw_ice_add_servers(struct tw_ice *a, tw_time now, const struct tw_ice_server *list, size_t n);
+
 /* The prefix (RFC 7050, RFC 8781; tw_nat64_parse) by which this network translates to IPv4; NULL: none. Used
  * while there is no IPv4 address: then IPv4 servers and peers are reached from IPv6 ones, and everything
  * that the agent says of them is said of their IPv4 addresses. */

@@ -12,50 +12,52 @@
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
-/* STUN and TURN servers, and which link recommends each; LINKS_MAX: none does. */
-struct servers {
-    struct tw_ice_server at[TW_ICE_SERVERS_MAX];
-    uint8_t link[TW_ICE_SERVERS_MAX];
-    size_t n;
-};
-
-/* Those that are of use on the rungs that are allowed. */
-static void add_servers(const struct tw_endpoint *e, const struct tw_ice_server *list, size_t n, uint8_t link,
-                        struct servers *out)
+static bool knows_server(const struct conn *c, const struct tw_ice_server *s, uint8_t link)
 {
-    for (size_t i = 0; i < n && out->n < TW_ICE_SERVERS_MAX; i++)
-        if (ep_has_rung(e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN)) {
-            out->link[out->n] = link;
-            out->at[out->n++] = list[i];
-        }
+    for (size_t i = 0; i < c->server_n; i++)
+        if (tw_addr_eq(&c->servers[i].addr, &s->addr) && c->servers[i].transport == s->transport &&
+            c->servers[i].turn == s->turn && c->servers[i].link == link)
+            return true;
+    return false;
 }
 
-/* The configuration's, and what our rendezvous recommend, */
-static void our_servers(const struct tw_endpoint *e, struct servers *out)
+/* Those that it has not been told of, if they are of use on the rungs that are allowed. */
+static int tell_agent(struct conn *c, const struct tw_ice_server *list, size_t n, uint8_t link)
 {
-    out->n = 0;
-    add_servers(e, e->servers, e->server_n, LINKS_MAX, out);
-    for (uint8_t i = 0; i < LINKS_MAX; i++)
+    int err = 0;
+    for (size_t i = 0; i < n && c->server_n < TW_ICE_SERVERS_MAX && !err; i++) {
+        if (!ep_has_rung(c->e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN) || knows_server(c, &list[i], link))
+            continue;
+        c->servers[c->server_n++] = (struct server){ list[i].addr, list[i].transport, list[i].turn, link };
+        c->gathered = c->call.end_told = c->alt.end_told = false;
+        err = tw_ice_add_servers(c->ice, c->e->now, &list[i], 1);
+    }
+    return err;
+}
+
+/* The configuration's servers, and what our rendezvous recommend, or, if there is none, what the peer's does. */
+static int learn_servers(struct conn *c)
+{
+    struct tw_endpoint *e = c->e;
+    const struct link *of_call = c->call.link;
+    int err = tell_agent(c, e->servers, e->server_n, LINKS_MAX);
+    for (uint8_t i = 0; i < LINKS_MAX && !err; i++)
         if (e->links[i].used && e->links[i].own)
-            add_servers(e, e->links[i].servers, e->links[i].server_n, i, out);
+            err = tell_agent(c, e->links[i].servers, e->links[i].server_n, i);
+    if (!err && c->server_n == 0 && of_call)
+        err = tell_agent(c, of_call->servers, of_call->server_n, (uint8_t)(of_call - e->links));
+    return err;
 }
 
 size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *out, size_t cap)
 {
-    struct servers all;
-    our_servers(e, &all);
-    size_t n = all.n < cap ? all.n : cap;
-    memcpy(out, all.at, n * sizeof(*out));
+    size_t n = 0;
+    for (size_t i = 0; i < e->server_n && n < cap; i++)
+        out[n++] = e->servers[i];
+    for (size_t l = 0; l < LINKS_MAX; l++)
+        for (size_t i = 0; e->links[l].used && e->links[l].own && i < e->links[l].server_n && n < cap; i++)
+            out[n++] = e->links[l].servers[i];
     return n;
-}
-
-/* or, if there is none, what the peer's does. */
-static void gather_servers(const struct conn *c, struct servers *out)
-{
-    const struct tw_endpoint *e = c->e;
-    our_servers(e, out);
-    if (out->n == 0 && c->call.link)
-        add_servers(e, c->call.link->servers, c->call.link->server_n, (uint8_t)(c->call.link - e->links), out);
 }
 
 /* What a request for a WebSocket must name to get through to this agent. */
@@ -70,11 +72,9 @@ static const char *new_web_token(struct conn *c)
 static int new_agent(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
-    struct servers servers;
     struct tw_ice_config cfg = e->cfg.ice;
-    gather_servers(c, &servers);
-    cfg.servers = servers.at;
-    cfg.server_n = c->server_n = servers.n;
+    cfg.servers = NULL;
+    cfg.server_n = 0;
     cfg.own_peer = true;
     cfg.no_udp = cfg.no_udp || !(ep_has_rung(e, TW_RUNG_UDP) || ep_has_rung(e, TW_RUNG_STUN) ||
                                  ep_has_rung(e, TW_RUNG_RELAY));
@@ -89,43 +89,13 @@ static int new_agent(struct conn *c)
     cfg.streams = cfg.components = 1;
     cfg.mux = NULL;
     cfg.tape = (struct tw_ice_tape){ 0 };
-    memcpy(c->turn_link, servers.link, sizeof(c->turn_link));
-    for (size_t i = 0; i < cfg.server_n; i++)
-        c->turn_transport[i] = servers.at[i].transport;
     int err = tw_ice_new(&cfg, &e->env, &c->ice);
+    err = err ? err : learn_servers(c);
     if (err)
         return err;
     if (e->has_nat64)
         tw_ice_nat64(c->ice, e->now, &e->nat64);
     return tw_ice_interfaces(c->ice, e->now, e->interfaces, e->interface_n);
-}
-
-static void end_agent(struct conn *c, struct tw_ice *ice)
-{
-    tw_ice_free(ice);
-    ep_push(c->e, TW_EP_ICE_END)->sock = (uint32_t)c->slot << SOCK_BITS;
-}
-
-/* An agent that was made before it was known whom to ask about NATs is replaced. */
-static int renew_agent(struct conn *c)
-{
-    struct servers servers;
-    gather_servers(c, &servers);
-    if (servers.n <= c->server_n)
-        return 0;
-    struct tw_ice *old = c->ice;
-    int err = new_agent(c);
-    if (err) {
-        if (c->ice != old)
-            tw_ice_free(c->ice);
-        c->ice = old;
-        return err;
-    }
-    end_agent(c, old); /* whose sockets are closed before others of the same numbers are opened */
-    c->cand_n = c->call.cand_told = 0;
-    c->gathered = c->call.end_told = false;
-    tw_ice_set_controlling(c->ice, c->e->now, c->caller);
-    return 0;
 }
 
 struct conn *ep_conn_new(struct tw_endpoint *e)
@@ -173,7 +143,8 @@ void ep_conn_free(struct conn *c)
     e->slots[c->slot] = NULL;
     e->conn_n--;
     tw_secure_free(c->secure);
-    end_agent(c, c->ice);
+    tw_ice_free(c->ice);
+    ep_push(e, TW_EP_ICE_END)->sock = (uint32_t)c->slot << SOCK_BITS;
     free(c->early);
     free(c->early_in);
     free(c->flight);
@@ -200,7 +171,7 @@ void ep_conn_spare(struct tw_endpoint *e, bool anew)
 {
     if (e->closing || e->interface_n == 0)
         return;
-    if (e->spare && anew) {
+    if (e->spare && anew && e->spare->server_n) { /* the others learn */
         ep_conn_over(e->spare, 0, NULL, false);
         e->spare = NULL;
     }
@@ -332,6 +303,9 @@ static int make_call(struct conn *c, struct call *k)
     memcpy(w.secret, c->secret, sizeof(w.secret));
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
     ep_introduce(c, k, &w);
+    k->early = !ep_link_is_up(k->link);
+    if (k->early) /* more are found once it is */
+        w.end = k->end_told = false;
     int err = tw_offer_seal(&w, &e->self, &c->peer.key, ep_known_prekey(e, &c->peer.key), &e->env.rng, e->word, &n);
     err = err ? err : tw_rdv_call(k->link->rdv, e->now, &c->peer.key, invite, tw_bytes(e->word, n), &k->id);
     k->link->used_at = e->now;
@@ -342,7 +316,10 @@ static int make_call(struct conn *c, struct call *k)
 
 static void send_offer(struct conn *c)
 {
-    if (make_call(c, &c->call)) {
+    int err = make_call(c, &c->call);
+    if (err == TW_EFULL && c->call.early) /* too long for a request: once it is up */
+        return;
+    if (err) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the call could not be made", false);
         return;
     }
@@ -389,9 +366,9 @@ static bool next_link(struct conn *c)
 
 static void try_call(struct conn *c)
 {
-    if (!c->call.link || !ep_link_is_up(c->call.link))
+    if (!c->call.link || !ep_link_may_call(c->call.link))
         return;
-    if (renew_agent(c)) {
+    if (learn_servers(c)) {
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
         return;
     }
@@ -504,6 +481,8 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
 
 static void on_link(struct conn *c, struct link *l)
 {
+    if (!c->by_hand && c->state != CONN_ENDING && c->server_n < TW_ICE_SERVERS_MAX)
+        (void)!learn_servers(c); /* without them it may work, too */
     if (c->state == CONN_LINKING && c->alt.link == l) { /* sooner than the server */
         if (c->call.link)
             c->links_left |= 1U << (c->call.link - c->e->links);
@@ -514,8 +493,6 @@ static void on_link(struct conn *c, struct link *l)
         try_call(c);
     else if (c->state == CONN_CALLING && c->alt.link == l && !c->alt.on)
         start_alt(c);
-    else
-        return;
     ep_conn_stir(c);
 }
 
@@ -605,6 +582,11 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
             c->alt = (struct call){ 0 };
         if (!c || !c->id || c->call.link != l || c->state == CONN_ENDING)
             continue;
+        if (c->call.on && c->call.early && c->state == CONN_CALLING) { /* it hardly got there: again, when the server is back */
+            c->call.on = false;
+            c->state = CONN_LINKING;
+            c->give_up_at = e->now + LINK_WITHIN;
+        }
         if (c->call.on || (c->state == CONN_LINKING && c->links_left))
             fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
         ep_conn_stir(c);
@@ -868,6 +850,9 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
         c->give_up_at = e->now + ANSWER_WITHIN;
     } else if (reason == TW_RDV_HUNG_UP && c->has_nonce && c->state == CONN_CALLING) {
         return;              /* the end of the call that was answered by "retry" */
+    } else if (reason == TW_RDV_NOT_HERE && c->call.early && c->state == CONN_CALLING && tw_rdv_was_other_day(l->rdv)) {
+        c->call.on = false; /* the server knows better what day it is */
+        call_again(c);
     } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
         c->call.on = false; /* the invite may have been redeemed, by us, long ago */
         c->plainly = true;

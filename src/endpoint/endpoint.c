@@ -385,13 +385,13 @@ void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const
 enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server)
 {
     struct conn *c = ep_conn_of_sock(e, sock);
-    return c && server < TW_ICE_SERVERS_MAX ? c->turn_transport[server] : TW_TRANSPORT_TCP;
+    return c && server < TW_ICE_SERVERS_MAX ? c->servers[server].transport : TW_TRANSPORT_TCP;
 }
 
 const struct tw_rdv_addr *tw_endpoint_turn_at(const struct tw_endpoint *e, uint32_t sock, unsigned server)
 {
     const struct conn *c = ep_conn_of_sock(e, sock);
-    uint8_t link = c && server < TW_ICE_SERVERS_MAX ? c->turn_link[server] : LINKS_MAX;
+    uint8_t link = c && server < TW_ICE_SERVERS_MAX ? c->servers[server].link : LINKS_MAX;
     return link < LINKS_MAX && e->links[link].used ? &e->links[link].server : NULL;
 }
 

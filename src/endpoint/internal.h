@@ -50,6 +50,7 @@ struct call {
     struct link *link;           /* NULL: none */
     uint32_t gen, id;            /* while on */
     bool on, end_told;
+    bool early;                  /* made before the server had said HELLO */
     size_t cand_told;            /* of our candidates */
 };
 
@@ -77,9 +78,13 @@ struct conn {
     char *ticket;                /* ours, as long as it may be told */
     bool caller, gathered, ice_up, ready, connected, told_closed;
     struct tw_ice *ice;
-    size_t server_n;             /* that the agent knows */
-    enum tw_transport turn_transport[TW_ICE_SERVERS_MAX];
-    uint8_t turn_link[TW_ICE_SERVERS_MAX]; /* index of the link that recommends it, LINKS_MAX: none */
+    struct server {
+        struct tw_addr addr;
+        enum tw_transport transport;
+        bool turn;
+        uint8_t link;            /* index of the link that recommends it, LINKS_MAX: none */
+    } servers[TW_ICE_SERVERS_MAX]; /* that the agent knows, in its order */
+    size_t server_n;
     char web[25];                /* token of its listeners */
     struct tw_secure *secure;
     struct tw_address peer;
@@ -184,6 +189,8 @@ bool ep_seen_before(struct tw_endpoint *e, const struct tw_word *offer, tw_time 
 /* --- link.c --- */
 struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server);
 bool ep_link_is_up(const struct link *l);
+/* It is up, or what is called now goes with the first request to it. */
+bool ep_link_may_call(const struct link *l);
 /* Shows a server the mailboxes of our invites. */
 void ep_link_invites(struct tw_endpoint *e, struct link *l);
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why);

@@ -13,6 +13,11 @@ bool ep_link_is_up(const struct link *l)
     return l->state == LINK_UP && l->rdv && tw_rdv_is_up(l->rdv);
 }
 
+bool ep_link_may_call(const struct link *l)
+{
+    return l->state == LINK_UP && l->rdv && tw_rdv_may_call(l->rdv);
+}
+
 struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server)
 {
     struct link *free_one = NULL;
@@ -201,12 +206,13 @@ void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *rem
 {
     struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token, .prove = l->doubted || l->server.plain,
                                  .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted,
-                                 .label = l->lan ? LAN_LABEL : NULL };
+                                 .label = l->lan ? LAN_LABEL : NULL, .unix_ms = ep_unix_ms(e) };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
         l->remote = remote ? *remote : (struct tw_addr){ .family = TW_FAMILY_NONE };
         if (l->own)
             ep_link_invites(e, l);
+        ep_conn_on_link(e, l);
         return;
     }
     down(e, l, why ? why : "out of memory");

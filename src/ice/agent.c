@@ -132,6 +132,15 @@ static int copy_server(struct tw_ice_server *to, const struct tw_ice_server *fro
     return err;
 }
 
+int ice_server_add(struct tw_ice *a, const struct tw_ice_server *s)
+{
+    if (!s->addr.family || !s->addr.port)
+        return TW_EINVAL;
+    if (a->server_n == TW_ICE_SERVERS_MAX)
+        return TW_EFULL;
+    return copy_server(&a->servers[a->server_n++], s);
+}
+
 static void free_server(struct tw_ice_server *s)
 {
     free((char *)(uintptr_t)s->username);
@@ -161,11 +170,8 @@ static int copy_config(struct tw_ice *a, const struct tw_ice_config *cfg)
         err = copy_text(&a->allow, cfg->allow);
     if (!err)
         err = copy_text(&a->deny, cfg->deny);
-    for (size_t i = 0; i < cfg->server_n && !err; i++) {
-        if (!cfg->servers[i].addr.family || !cfg->servers[i].addr.port)
-            return TW_EINVAL;
-        err = copy_server(&a->servers[a->server_n++], &cfg->servers[i]);
-    }
+    for (size_t i = 0; i < cfg->server_n && !err; i++)
+        err = ice_server_add(a, &cfg->servers[i]);
     return err;
 }
 

@@ -7,6 +7,7 @@ static const struct tw_stun_timing timing = { .rto = 100 * TW_MSEC, .rc = 6, .rm
                                               .stream_timeout = 3 * TW_SEC };
 
 enum { MAX_QUERIES = 128, JUNK_MAX = 2, ASK_MAX = 2 };
+static const tw_time GATHER_WITHIN = 10 * TW_SEC;
 static const tw_time AGAIN = 5 * TW_SEC; /* a server that did not answer is asked again after */
 static const tw_time ASKING = 500 * TW_MSEC; /* so long the end of gathering waits for TCP */
 static const tw_time WARM = 15 * TW_SEC; /* mappings are refreshed so often until there is a path */
@@ -148,7 +149,7 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
                 see_again(a, b, chosen[i], (uint16_t)i);
     }
     a->gathering = true;
-    a->gather_until = now + 10 * TW_SEC;
+    a->gather_until = now + GATHER_WITHIN;
     ice_relay_start(a, NONE);
     ice_tick(a);
     return 0;
@@ -216,6 +217,33 @@ void ice_gather_servers(struct tw_ice *a, uint16_t base)
             ice_query_add(a, base, &server->addr, (uint8_t)s, false);
     }
     ice_relay_start(a, base);
+}
+
+void ice_gather_all_servers(struct tw_ice *a)
+{
+    for (uint16_t b = 0; b < a->base_n; b++)
+        if (a->bases[b].kind <= BASE_LISTEN && a->bases[b].state == BASE_OPEN && !a->bases[b].probe)
+            ice_gather_servers(a, b);
+    ice_relay_start(a, NONE);
+}
+
+int tw_ice_add_servers(struct tw_ice *a, tw_time now, const struct tw_ice_server *list, size_t n)
+{
+    int err = 0;
+    a->now = now;
+    for (size_t i = 0; i < n && !err; i++) {
+        err = ice_server_add(a, &list[i]);
+        if (!err)
+            ice_tape_server(a->tape, now, &list[i]);
+    }
+    ice_tape(a->tape, now, "servers");
+    if (a->base_n && !a->closing) { /* else the interfaces are still to come */
+        a->gathering = true;
+        a->gather_until = now + GATHER_WITHIN;
+        ice_gather_all_servers(a);
+        ice_tick(a);
+    }
+    return err;
 }
 
 /* A socket stands: its own address is a candidate, and servers are asked. */

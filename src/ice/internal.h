@@ -343,6 +343,7 @@ bool ice_grow(void **table, uint16_t *cap, uint16_t n, size_t size, uint16_t max
 /* agent.c */
 void ice_tick(struct tw_ice *a);
 void ice_note(struct tw_ice *a, enum tw_ice_event_type type, uint16_t index, uint32_t sock);
+int ice_server_add(struct tw_ice *a, const struct tw_ice_server *s);
 struct stream *ice_stream_of(struct tw_ice *a, uint16_t comp);
 /* By the numbers that the caller uses; NULL: there is none such. */
 struct component *ice_component(const struct tw_ice *a, unsigned stream, unsigned component);
@@ -398,6 +399,7 @@ struct tw_addr ice_inwards(const struct tw_ice *a, const struct tw_addr *far);
 /* gather.c */
 void ice_gather_base(struct tw_ice *a, uint16_t base);
 void ice_gather_servers(struct tw_ice *a, uint16_t base);
+void ice_gather_all_servers(struct tw_ice *a);
 void ice_gather_tick(struct tw_ice *a);
 tw_time ice_gather_deadline(const struct tw_ice *a);
 bool ice_gather_response(struct tw_ice *a, uint16_t base, const struct tw_stun_msg *m,

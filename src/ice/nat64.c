@@ -36,10 +36,7 @@ void tw_ice_nat64(struct tw_ice *a, tw_time now, const struct tw_range *prefix)
     a->nat64 = prefix ? *prefix : none;
     if (!is_translated(a))
         return;
-    for (uint16_t b = 0; b < a->base_n; b++) /* ask the servers that can be reached now */
-        if (a->bases[b].kind <= BASE_LISTEN && a->bases[b].state == BASE_OPEN && !a->bases[b].probe)
-            ice_gather_servers(a, b);
-    ice_relay_start(a, NONE);
+    ice_gather_all_servers(a); /* those that can be reached now */
     for (uint16_t r = 0; r < a->remote_n; r++)
         ice_pair_remote(a, r);
     ice_tick(a);

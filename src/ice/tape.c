@@ -234,6 +234,14 @@ static const char *no_name(const char *name, char buf[TW_STUN_MAX_NAME + 1])
     return buf;
 }
 
+void ice_tape_server(struct tape *t, tw_time now, const struct tw_ice_server *v)
+{
+    char name[TW_STUN_MAX_NAME + 1];
+    ice_tape(t, now, "server %A %u %u %s %s %s %s", &v->addr, (unsigned)v->transport, (unsigned)v->turn,
+             v->username ? no_name(v->username, name) : "-", v->password ? no_password : "-",
+             v->realm ? v->realm : "-", v->nonce ? v->nonce : "-");
+}
+
 struct keys {
     struct tw_stun_key real, masked;
 };
@@ -417,13 +425,8 @@ int ice_tape_new(const struct tw_ice *a, const struct tw_ice_config *cfg, struct
     t->rng = *rng;
     *rng = (struct tw_rng){ draw, t };
     t->to.write(t->to.ctx, "thalweg ice tape 1");
-    for (unsigned s = 0; s < a->server_n; s++) {
-        const struct tw_ice_server *v = &a->servers[s];
-        char name[TW_STUN_MAX_NAME + 1];
-        ice_tape(t, 0, "server %A %u %u %s %s %s %s", &v->addr, (unsigned)v->transport, (unsigned)v->turn,
-                 v->username ? no_name(v->username, name) : "-", v->password ? no_password : "-",
-                 v->realm ? v->realm : "-", v->nonce ? v->nonce : "-");
-    }
+    for (unsigned s = 0; s < a->server_n; s++)
+        ice_tape_server(t, 0, &a->servers[s]);
     ice_tape(t, 0, "config %u %u %u %u %u %u %u %u %u %u %u %s %s", (unsigned)cfg->controlling,
              (unsigned)cfg->lite, (unsigned)cfg->own_peer, (unsigned)cfg->foreign, (unsigned)cfg->no_udp,
              (unsigned)cfg->tcp, (unsigned)cfg->no_probing, (unsigned)cfg->no_mapping,

@@ -22,6 +22,7 @@ struct tw_rdv {
     bool up, closed;
     char token[200];             /* to be proved; empty: none */
     bool has_proof, proving;     /* proving: a second HELLO is awaited */
+    uint32_t early_epoch;        /* of our clock's */
     uint32_t epoch, next_epoch;  /* of the mailboxes that are ours, or asked for */
     tw_time jitter;
     uint8_t invites[TW_RDV_INVITES][TW_INVITE_SIZE];
@@ -40,6 +41,9 @@ int tw_rdv_new(const struct tw_rdv_config *cfg, const struct tw_env *env, tw_tim
     r->env = *env;
     r->now = r->heard = now;
     r->pinged = TW_NEVER;
+    r->hello_at = now; /* as long as it is not known better */
+    r->hello.unix_ms = cfg->unix_ms;
+    r->early_epoch = (uint32_t)(cfg->unix_ms / TW_RDV_DAY_MS);
     env->rng.fill(env->rng.ctx, &random, sizeof(random));
     r->jitter = (tw_time)(random % 3600) * TW_SEC;
     struct tw_rdv_addr plain = cfg->server; /* what Host says: host and port */
@@ -47,7 +51,7 @@ int tw_rdv_new(const struct tw_rdv_config *cfg, const struct tw_env *env, tw_tim
     plain.port = cfg->server.port == (cfg->server.plain ? 80 : 443) ? 443 : cfg->server.port;
     int err = tw_rdv_addr_format(&plain, host, sizeof(host));
     const struct tw_ws_config ws = { .path = TW_FRONT_PATH, .protocol = TW_RDV_PROTOCOL, .host = host,
-                                     .token = cfg->prove ? NULL : cfg->token, .max_message = TW_RDV_MESSAGE_MAX };
+                                     .token = cfg->prove ? NULL : cfg->token, .max_message = TW_RDV_MESSAGE_MAX, .early = true };
     err = err ? err : tw_ws_new(&ws, env, &r->ws);
     r->cfg.token = NULL;
     r->has_proof = cfg->prove && cfg->token;
@@ -87,6 +91,11 @@ bool tw_rdv_is_up(const struct tw_rdv *r)
     return r->up && !r->closed;
 }
 
+bool tw_rdv_may_call(const struct tw_rdv *r)
+{
+    return !r->closed && (r->up || tw_ws_is_early(r->ws));
+}
+
 /* --- mailboxes ------------------------------------------------------------------------------------ */
 
 /* The day and the hour are the server's, so that both sides that meet there agree. */
@@ -98,6 +107,11 @@ static uint64_t server_ms(const struct tw_rdv *r)
 static uint32_t epoch_now(const struct tw_rdv *r)
 {
     return (uint32_t)(server_ms(r) / TW_RDV_DAY_MS);
+}
+
+bool tw_rdv_was_other_day(const struct tw_rdv *r)
+{
+    return r->up && r->early_epoch != (uint32_t)(r->hello.unix_ms / TW_RDV_DAY_MS);
 }
 
 static struct tw_mailbox_of of_day(const struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
@@ -191,7 +205,7 @@ static int send_call(struct tw_rdv *r, uint8_t type, uint32_t call, struct tw_by
     uint8_t head[5] = { type };
     tw_put_u32(head + 1, call);
     const struct tw_bytes parts[] = { tw_bytes(head, sizeof(head)), a, b };
-    return r->closed || !r->up ? TW_ESTATE : tw_ws_send(r->ws, parts, 3);
+    return r->closed ? TW_ESTATE : tw_ws_send(r->ws, parts, 3);
 }
 
 int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee, const uint8_t *invite,
@@ -247,6 +261,7 @@ static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *
         return false;
     r->up = true;
     r->hello_at = r->now;
+    tw_ws_early_taken(r->ws, r->hello.early);
     keep_mailboxes(r);
     bool again = r->proving;
     r->proving = !again && r->has_proof && !r->hello.may_register;

@@ -16,6 +16,7 @@ struct tw_rdv_config {
     struct tw_rdv_addr server;
     const char *token;           /* copied; NULL: none */
     bool prove;                  /* the token is not shown, but proved: a round trip later */
+    uint64_t unix_ms;            /* our own clock's, which counts until the server's is known */
     const char *label;           /* what mailboxes are blinded with; NULL: the server's name; outlives it */
     bool listen;                 /* have a mailbox */
     bool unlisted;               /* but none that who knows only the key can find */
@@ -59,10 +60,14 @@ tw_time tw_rdv_deadline(const struct tw_rdv *r);
 
 /* Has said HELLO, and is not closed. */
 bool tw_rdv_is_up(const struct tw_rdv *r);
+/* It is up, or the request is not out yet: then a call and its first datagrams go with that, a round trip sooner. */
+bool tw_rdv_may_call(const struct tw_rdv *r);
+/* Calls from before HELLO went to the mailboxes of another day than the server's. */
+bool tw_rdv_was_other_day(const struct tw_rdv *r);
 /* Has a mailbox for each of these invites, too, from now on; copied. n: up to TW_RDV_INVITES. */
 void tw_rdv_invites(struct tw_rdv *r, tw_time now, const uint8_t (*secrets)[TW_INVITE_SIZE], size_t n);
-/* Calls a key's mailbox, or, unless it is NULL, that of an invite. The answer is SIGNAL or GONE. TW_ESTATE: not up;
- * TW_EMALFORMED: no such key; TW_EINVAL: too long; TW_ENOMEM. */
+/* Calls a key's mailbox, or, unless it is NULL, that of an invite. The answer is SIGNAL or GONE. TW_ESTATE: not now;
+ * TW_EFULL: too long for before HELLO; TW_EMALFORMED: no such key; TW_EINVAL: too long; TW_ENOMEM. */
 TW_NODISCARD int tw_rdv_call(struct tw_rdv *r, tw_time now, const struct tw_key *callee,
                              const uint8_t *invite, struct tw_bytes offer, uint32_t *ret_call);
 TW_NODISCARD int tw_rdv_signal(struct tw_rdv *r, tw_time now, uint32_t call, struct tw_bytes body);

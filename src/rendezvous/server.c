@@ -458,7 +458,7 @@ static int take_source(struct tw_desk *d, struct client *c)
 int tw_desk_connected(struct tw_desk *d, tw_time now, uint32_t conn, const struct tw_addr *remote)
 {
     const struct tw_ws_config ws = { .server = true, .path = TW_FRONT_PATH, .protocol = TW_RDV_PROTOCOL, .page = d->cfg.page,
-                                     .max_message = TW_RDV_MESSAGE_MAX };
+                                     .max_message = TW_RDV_MESSAGE_MAX, .early = true };
     d->now = now;
     if (d->draining)
         return TW_EFULL;
@@ -516,12 +516,13 @@ static int make_credential(struct tw_desk *d, uint64_t unix_ms, const struct tw_
     return tw_relay_timed_password((const char *)d->cfg.secret.p, c->name, c->password);
 }
 
-static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token)
+/* early: how many messages have come already. */
+static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token, uint8_t early)
 {
     uint8_t buf[TW_RDV_HELLO_MAX];
     struct tw_wr w = tw_wr(buf, sizeof(buf));
     struct credential cred;
-    struct tw_rdv_hello h = { .unix_ms = (uint64_t)(d->clock_ms + d->now / TW_MSEC), .seen = c->remote };
+    struct tw_rdv_hello h = { .unix_ms = (uint64_t)(d->clock_ms + d->now / TW_MSEC), .seen = c->remote, .early = early };
     c->up = true;
     c->allowed = d->cfg.open || has_token(d, token);
     h.may_register = c->allowed;
@@ -556,11 +557,11 @@ static void on_prove(struct tw_desk *d, struct client *c, struct tw_rd *r)
     for (size_t i = 0; i < d->cfg.token_n; i++) {
         tw_rdv_proof(tw_bytes_str(d->cfg.tokens[i]), c->challenge, right);
         if (sodium_memcmp(right, proof.p, TW_RDV_PROOF) == 0) {
-            greet(d, c, tw_bytes_str(d->cfg.tokens[i]));
+            greet(d, c, tw_bytes_str(d->cfg.tokens[i]), 0);
             return;
         }
     }
-    greet(d, c, tw_bytes(NULL, 0)); /* so that it need not wait */
+    greet(d, c, tw_bytes(NULL, 0), 0); /* so that it need not wait */
 }
 
 static void end(struct tw_desk *d, struct client *c)
@@ -610,7 +611,7 @@ void tw_desk_recv(struct tw_desk *d, tw_time now, uint32_t conn, struct tw_bytes
     tw_ws_recv(c->ws, in);
     while (!c->dead && tw_ws_poll_event(c->ws, &ev)) {
         if (ev.type == TW_WS_OPEN) {
-            greet(d, c, ev.data);
+            greet(d, c, ev.data, ev.early);
             tw_timers_set(&d->timers, &c->timer, now + SILENCE);
         } else if (ev.type == TW_WS_MESSAGE) {
             on_message(d, c, ev.data);

@@ -79,6 +79,7 @@ int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr *w)
             wr_text(w, s->nonce);
         }
     }
+    tw_wr_u8(w, h->early);
     return w->error;
 }
 
@@ -114,6 +115,7 @@ int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret)
             s.addr.family != TW_FAMILY_NONE && (s.addr.port || s.transport == TW_TRANSPORT_WS))
             h.server[h.server_n++] = s;
     }
+    h.early = tw_rd_u8(&r);
     if (r.error) /* what stands behind is of a later version */
         return TW_EMALFORMED;
     *ret = h;

@@ -62,6 +62,7 @@ struct tw_rdv_hello {
     struct tw_addr seen; /* the address the client comes from */
     struct tw_rdv_server server[TW_RDV_SERVERS_MAX];
     size_t server_n;
+    uint8_t early;      /* messages in the request that were taken */
 };
 
 #define TW_RDV_HELLO_MAX 4096

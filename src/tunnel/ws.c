@@ -8,7 +8,8 @@
 
 #include "tunnel/http.h"
 
-enum { HEAD_MAX = 8192, ACCEPT_LEN = 28, KEY_LEN = 24 };
+enum { HEAD_MAX = 8192, ACCEPT_LEN = 28, KEY_LEN = 24, BASE64_MAX = (TW_WS_EARLY_MAX + 2) / 3 * 4 };
+static const char early_cookie[] = "early=";
 
 struct message {
     struct message *next;
@@ -26,9 +27,11 @@ struct tw_ws {
     struct tw_env env;
     char host[300], token[200], path[200]; /* path: that is or was asked for */
     char key[KEY_LEN + 1];     /* what was asked with */
-    enum { HEAD, ASKED, OPEN, CLOSED } state;
+    enum { IDLE, HEAD, ASKED, OPEN, CLOSED } state; /* IDLE: of a client, it has not asked yet */
     bool refused, asked_told, open_told, closed_told;
     const char *why;
+    struct grow early;         /* messages with their lengths, for the request */
+    uint8_t early_n;           /* how many were in the request that came */
     struct grow head, out, shown; /* shown: out, while the caller looks at it */
     struct tw_bytes in;        /* what wslay has not read */
     wslay_event_context_ptr frames;
@@ -95,6 +98,20 @@ static int on_mask(wslay_event_context_ptr ctx, uint8_t *out, size_t n, void *us
     return 0;
 }
 
+static void keep_message(struct tw_ws *w, struct tw_bytes b)
+{
+    struct message *m = malloc(sizeof(*m) + b.n);
+    if (!m) {
+        end(w, "out of memory");
+        return;
+    }
+    *m = (struct message){ .n = b.n };
+    if (b.n)
+        memcpy(m->b, b.p, b.n);
+    *w->last = m;
+    w->last = &m->next;
+}
+
 static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg, void *user)
 {
     struct tw_ws *w = user;
@@ -104,16 +121,7 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
             end(w, "the other side closed the connection");
         return;
     }
-    struct message *m = malloc(sizeof(*m) + arg->msg_length);
-    if (!m) {
-        end(w, "out of memory");
-        return;
-    }
-    *m = (struct message){ .n = arg->msg_length };
-    if (m->n)
-        memcpy(m->b, arg->msg, m->n);
-    *w->last = m;
-    w->last = &m->next;
+    keep_message(w, tw_bytes(arg->msg, arg->msg_length));
 }
 
 static const struct wslay_event_callbacks on = {
@@ -161,15 +169,44 @@ static void say(struct tw_ws *w, const char *text)
 static void ask(struct tw_ws *w)
 {
     uint8_t key[16];
-    char text[1024];
+    char text[1024], cookie[BASE64_MAX + 1];
     w->env.rng.fill(w->env.rng.ctx, key, sizeof(key));
     sodium_bin2base64(w->key, sizeof(w->key), key, sizeof(key), sodium_base64_VARIANT_ORIGINAL);
     snprintf(text, sizeof(text),
              "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-             "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n%s%s%s\r\n",
+             "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n%s%s%s",
              w->path, w->host, w->key, w->cfg.protocol, w->token[0] ? "Authorization: Bearer " : "",
              w->token, w->token[0] ? "\r\n" : "");
+    w->state = HEAD;
     say(w, text);
+    if (w->early.n) {
+        sodium_bin2base64(cookie, sizeof(cookie), w->early.p, w->early.n, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+        say(w, "Cookie: ");
+        say(w, early_cookie);
+        say(w, cookie);
+        say(w, "\r\n");
+    }
+    say(w, "\r\n");
+}
+
+/* The messages that came in the request. What is wrong with them shows as too few. */
+static void read_early(struct tw_ws *w, const struct tw_http *h)
+{
+    uint8_t bytes[TW_WS_EARLY_MAX];
+    size_t n, name = sizeof(early_cookie) - 1;
+    struct tw_bytes text = tw_http_get(h, "cookie");
+    if (!w->cfg.early || text.n <= name || memcmp(text.p, early_cookie, name) != 0 ||
+        sodium_base642bin(bytes, sizeof(bytes), (const char *)text.p + name, text.n - name, NULL, &n, NULL,
+                          sodium_base64_VARIANT_URLSAFE_NO_PADDING))
+        return;
+    struct tw_rd r = tw_rd(tw_bytes(bytes, n));
+    while (r.n && w->early_n < UINT8_MAX) {
+        struct tw_bytes one = tw_rd_bytes(&r, tw_rd_u16(&r));
+        if (r.error || one.n > w->cfg.max_message)
+            break;
+        keep_message(w, one);
+        w->early_n++;
+    }
 }
 
 static void refuse(struct tw_ws *w, const char *status, const char *text)
@@ -225,6 +262,7 @@ static void answer(struct tw_ws *w, const struct tw_http *h)
             w->token[bearer.n - 7] = 0;
         }
         memcpy(w->key, key.p, KEY_LEN);
+        read_early(w, h);
         if (w->cfg.path) {
             accept_it(w);
             return;
@@ -314,8 +352,7 @@ int tw_ws_new(const struct tw_ws_config *cfg, const struct tw_env *env, struct t
     snprintf(w->path, sizeof(w->path), "%s", cfg->path ? cfg->path : "");
     snprintf(w->host, sizeof(w->host), "%s", cfg->host ? cfg->host : "");
     snprintf(w->token, sizeof(w->token), "%s", cfg->token ? cfg->token : "");
-    if (!cfg->server)
-        ask(w);
+    w->state = cfg->server ? HEAD : IDLE;
     *ret_ws = w;
     return 0;
 }
@@ -332,6 +369,7 @@ void tw_ws_free(struct tw_ws *w)
         free(m);
     }
     free(w->told);
+    free(w->early.p);
     free(w->head.p);
     free(w->out.p);
     free(w->shown.p);
@@ -340,6 +378,8 @@ void tw_ws_free(struct tw_ws *w)
 
 void tw_ws_recv(struct tw_ws *w, struct tw_bytes in)
 {
+    if (w->state == IDLE)
+        ask(w);
     w->in = in;
     if (w->state == HEAD) {
         w->in.n = 0;
@@ -355,14 +395,30 @@ void tw_ws_recv(struct tw_ws *w, struct tw_bytes in)
     w->in = tw_bytes(NULL, 0);
 }
 
+static int put_early(struct tw_ws *w, const struct tw_bytes *parts, size_t n, size_t len)
+{
+    uint8_t head[2];
+    if (!w->cfg.early)
+        return TW_ESTATE;
+    if (w->early.n + sizeof(head) + len > TW_WS_EARLY_MAX)
+        return TW_EFULL;
+    tw_put_u16(head, (uint16_t)len);
+    bool ok = append(&w->early, head, sizeof(head));
+    for (size_t i = 0; i < n; i++)
+        ok = ok && (parts[i].n == 0 || append(&w->early, parts[i].p, parts[i].n));
+    return ok ? 0 : TW_ENOMEM;
+}
+
 int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n)
 {
     uint8_t small[2048], *p = small;
     size_t len = 0;
-    if (w->state != OPEN)
-        return TW_ESTATE;
     for (size_t i = 0; i < n; i++)
         len += parts[i].n;
+    if (w->state == IDLE)
+        return put_early(w, parts, n, len);
+    if (w->state != OPEN)
+        return TW_ESTATE;
     if (len > sizeof(small) && !(p = malloc(len)))
         return TW_ENOMEM;
     len = 0;
@@ -379,6 +435,24 @@ int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n)
     return err;
 }
 
+void tw_ws_early_taken(struct tw_ws *w, uint8_t n)
+{
+    struct grow was = w->early;
+    struct tw_rd r = tw_rd(tw_bytes(was.p, was.n));
+    w->early = (struct grow){ 0 };
+    for (unsigned i = 0; r.n; i++) {
+        const struct tw_bytes one = tw_rd_bytes(&r, tw_rd_u16(&r));
+        if (i >= n)
+            (void)!tw_ws_send(w, &one, 1);
+    }
+    free(was.p);
+}
+
+bool tw_ws_is_early(const struct tw_ws *w)
+{
+    return w->state == IDLE && w->cfg.early;
+}
+
 void tw_ws_close(struct tw_ws *w)
 {
     if (w->state == OPEN) {
@@ -390,6 +464,8 @@ void tw_ws_close(struct tw_ws *w)
 
 struct tw_bytes tw_ws_out(struct tw_ws *w)
 {
+    if (w->state == IDLE)
+        ask(w);
     struct grow was = w->shown;
     w->shown = w->out;
     was.n = 0;
@@ -412,7 +488,7 @@ bool tw_ws_poll_event(struct tw_ws *w, struct tw_ws_event *ev)
     }
     if (w->frames && !w->open_told) {
         w->open_told = true;
-        *ev = (struct tw_ws_event){ TW_WS_OPEN, tw_bytes_str(w->cfg.server ? w->token : ""), NULL };
+        *ev = (struct tw_ws_event){ TW_WS_OPEN, tw_bytes_str(w->cfg.server ? w->token : ""), NULL, w->early_n };
         return true;
     }
     if (w->first) {

@@ -115,6 +115,7 @@ static bool make(struct player *p)
         .components = number(p, 12), .allow = text(p, 13), .deny = text(p, 14),
         .servers = p->servers, .server_n = p->server_n,
     };
+    p->server_n = 0; /* others may come later */
     return !p->r->ice && p->words == 15 && !tw_ice_new(&cfg, &env, &p->r->ice);
 }
 
@@ -226,6 +227,11 @@ static bool play(struct player *p, tw_time now, const char *verb)
     if (!strcmp(verb, "interfaces")) {
         bool ok = !tw_ice_interfaces(p->r->ice, now, p->interfaces, p->interface_n);
         p->interface_n = 0;
+        return ok;
+    }
+    if (!strcmp(verb, "servers")) {
+        bool ok = !tw_ice_add_servers(p->r->ice, now, p->servers, p->server_n);
+        p->server_n = 0;
         return ok;
     }
     if (!strcmp(verb, "recv"))

@@ -228,24 +228,55 @@ static void warm_endpoints_meet_in_the_fewest_round_trips(void **state)
     end();
 }
 
-static void a_cold_start_needs_three_more(void **state)
+/* Dialled as the first thing that a program without a server of its own does. */
+static struct node_conn *cold_start(uint64_t seed, int64_t clock_ms, const char *early, tw_time *ret_start)
 {
-    (void)state;
-    begin(2);
+    begin(seed);
     put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
     run(3 * TW_SEC);
-    tw_time start = sim_now(w.sim);
-    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .no_server = true });
-    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
-    while (!c->ready && sim_now(w.sim) < start + 5 * TW_SEC)
+    *ret_start = sim_now(w.sim);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .no_server = true, .clock_ms = clock_ms });
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, early);
+    while (!c->ready && sim_now(w.sim) < *ret_start + 5 * TW_SEC)
         run(TW_MSEC / 10);
     endpoint_node_write(&w.a, c, tw_bytes("first", 5), false);
     run(3 * TW_SEC);
-    printf("cold: early data %u, first byte %u, direct %u\n", trips(at_b()->early_at - start),
-           trips(at_b()->byte_at - start), trips(c->direct_at - start));
-    assert_in_range(trips(at_b()->early_at - start), 300, 405); /* here without TLS, which is one more */
-    assert_in_range(trips(at_b()->byte_at - start), 400, 605);
+    printf("cold: early data %u, first byte %u, direct %u\n", trips(at_b()->early_at - *ret_start),
+           trips(at_b()->byte_at - *ret_start), trips(c->direct_at - *ret_start));
     assert_true(c->direct_at != 0);
+    return c;
+}
+
+/* The call goes with the request for a WebSocket. (Here without TLS, which is one round trip more.) */
+static void a_cold_start_needs_one_more(void **state)
+{
+    tw_time start;
+    (void)state;
+    cold_start(2, 0, "hello", &start);
+    assert_in_range(trips(at_b()->early_at - start), 200, 205);
+    assert_in_range(trips(at_b()->byte_at - start), 400, 405);
+    end();
+}
+
+/* Then it waits for the server's greeting. */
+static void what_is_too_long_for_a_request_follows_it(void **state)
+{
+    static char early[4001];
+    tw_time start;
+    (void)state;
+    memset(early, 'x', sizeof(early) - 1);
+    cold_start(3, 0, early, &start);
+    assert_in_range(trips(at_b()->early_at - start), 300, 305);
+    end();
+}
+
+/* Whose clock is of another day calls the wrong mailbox first, and then with a time that the callee doubts. */
+static void a_cold_start_with_the_wrong_day_gets_there(void **state)
+{
+    tw_time start;
+    (void)state;
+    cold_start(4, -13 * 3600 * 1000, "hello", &start);
+    assert_in_range(trips(at_b()->early_at - start), 300, 605);
     end();
 }
 
@@ -898,7 +929,9 @@ static void an_offer_for_another_is_of_no_use(void **state)
 STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_ticket_is_for_one_and_for_a_while),
            cmocka_unit_test(who_may_speak_tls_only_meets_who_is_public),
            cmocka_unit_test(warm_endpoints_meet_in_the_fewest_round_trips),
-           cmocka_unit_test(a_cold_start_needs_three_more),
+           cmocka_unit_test(a_cold_start_needs_one_more),
+           cmocka_unit_test(what_is_too_long_for_a_request_follows_it),
+           cmocka_unit_test(a_cold_start_with_the_wrong_day_gets_there),
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),

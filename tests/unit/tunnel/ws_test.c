@@ -143,6 +143,65 @@ static void a_client_says_what_is_wrong(void **state)
     }
 }
 
+static struct tw_ws *make_early(bool server)
+{
+    struct tw_ws *w;
+    const struct tw_ws_config cfg = { .server = server, .path = "/x", .protocol = "p.1", .host = "h.example",
+                                      .max_message = 1000, .early = true };
+    assert_ok(tw_ws_new(&cfg, &env, &w));
+    return w;
+}
+
+static void the_first_messages_go_with_the_request(void **state)
+{
+    static const uint8_t big[TW_WS_EARLY_MAX];
+    const struct tw_bytes one = tw_bytes("one", 3), two = tw_bytes(big, 900), much = tw_bytes(big, sizeof(big));
+    struct tw_ws_event ev;
+    (void)state;
+    for (int understood = 0; understood < 2; understood++) { /* a proxy, or an older server, may take them off */
+        struct tw_ws *c = make_early(false), *s = understood ? make_early(true) : make(true, NULL);
+        assert_ok(tw_ws_send(c, &one, 1));
+        assert_ok(tw_ws_send(c, &two, 1));
+        assert_int_equal(tw_ws_send(c, &much, 1), TW_EFULL);
+        carry(c, s, 100);
+        assert_true(tw_ws_poll_event(s, &ev) && ev.type == TW_WS_OPEN);
+        assert_int_equal(ev.early, understood ? 2 : 0);
+        tw_ws_early_taken(c, ev.early);
+        tw_ws_early_taken(c, 0); /* it is known already */
+        carry(c, s, 100);
+        assert_true(tw_ws_poll_event(s, &ev) && tw_bytes_eq(ev.data, one));
+        assert_true(tw_ws_poll_event(s, &ev) && tw_bytes_eq(ev.data, two));
+        assert_false(tw_ws_poll_event(s, &ev));
+        tw_ws_free(c);
+        tw_ws_free(s);
+    }
+}
+
+static void broken_early_messages_are_as_none(void **state)
+{
+    static const char *const cookies[] = { "early=", "early=!", "early=A", "early=AAA", "early=__8A", "other=AAFh",
+                                           "early=A-hh" };
+    char request[400];
+    struct tw_ws_event ev;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cookies); i++) {
+        struct tw_ws *s = make_early(true);
+        snprintf(request, sizeof(request), "GET /x HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                 "Sec-WebSocket-Protocol: p.1\r\nCookie: %s\r\n\r\n", cookies[i]);
+        tw_ws_recv(s, tw_bytes_str(request));
+        assert_true(tw_ws_poll_event(s, &ev) && ev.type == TW_WS_OPEN);
+        if (strcmp(cookies[i], "early=AAA") == 0) { /* one that is empty */
+            assert_int_equal(ev.early, 1);
+            assert_true(tw_ws_poll_event(s, &ev) && ev.data.n == 0);
+        } else {
+            assert_int_equal(ev.early, 0);
+        }
+        assert_false(tw_ws_poll_event(s, &ev));
+        tw_ws_free(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +209,8 @@ int main(void)
         cmocka_unit_test(a_message_that_is_too_long_ends_it),
         cmocka_unit_test(what_is_no_upgrade_gets_an_ordinary_answer),
         cmocka_unit_test(a_client_says_what_is_wrong),
+        cmocka_unit_test(the_first_messages_go_with_the_request),
+        cmocka_unit_test(broken_early_messages_are_as_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
