@@ -348,11 +348,35 @@ static void refuse(struct tw_relay *r, struct alloc *a)
     relay_release(r, a, "no port could be opened");
 }
 
-/* Another port for a socket that could not be bound; pairs stay together and are given up. */
+/* Another pair of ports for one of which another program has a half. */
+static bool try_pair_again(struct tw_relay *r, struct alloc *a)
+{
+    const struct wish w = { .pair = true, .tcp = a->tcp };
+    struct reservation *v = a->pending_reservation;
+    int family = family_index(&v->rs->addr);
+    struct rsock *even = a->rs[family];
+    uint8_t tries = (uint8_t)(even->tries + 1);
+    if (tries >= OPEN_TRIES || !relay_events_free(r, 4))
+        return false;
+    a->pending_reservation = NULL;
+    a->rs[family] = NULL;
+    a->opening = 0;
+    relay_sock_free(r, even);
+    relay_sock_free(r, v->rs);
+    free(v);
+    if (start_family(r, a, family, &w))
+        return false;
+    a->rs[family]->tries = tries;
+    return true;
+}
+
+/* Another port for a socket that could not be bound. */
 static bool try_again(struct tw_relay *r, struct alloc *a, struct rsock *rs)
 {
     const struct tw_relay_config *cfg = r->cfg;
-    if (a->pending_reservation || ++rs->tries >= OPEN_TRIES || !relay_events_free(r, 1))
+    if (a->pending_reservation)
+        return try_pair_again(r, a);
+    if (++rs->tries >= OPEN_TRIES || !relay_events_free(r, 1))
         return false;
     enum port_want want = rs->addr.port % 2 == 0 ? PORT_EVEN : PORT_ANY;
     uint16_t port = tw_relay_port_take(r->shared, rs->relay, port_mark(r, rs->tcp), want,
