@@ -26,13 +26,17 @@ static void show(void)
         return;
     tw_addr_format(&c.path.local, local);
     tw_addr_format(&c.path.remote, remote);
-    double rtt = ms(c.rtt), min = ms(c.min_rtt), jitter = ms(c.jitter);
+    double rtt = ms(c.rtt), min = ms(c.min_rtt), jitter = ms(c.jitter), waits = ms(c.path.waits);
+    char text[60] = "";
+    if (c.path.waits)
+        snprintf(text, sizeof(text), ", %.2f of waiting in the stream", waits);
     peer_json(&ping.peer, "ping",
-              ",\"rung\":%s,\"rtt_ms\":%f,\"min_rtt_ms\":%f,\"jitter_ms\":%f,\"lost\":%l,\"mtu\":%u,\"local\":%s,\"remote\":%s",
-              tw_rung_name(c.path.rung), rtt, min, jitter, c.datagrams_lost, (unsigned)c.mtu, local, remote);
+              ",\"rung\":%s,\"rtt_ms\":%f,\"min_rtt_ms\":%f,\"jitter_ms\":%f,\"waits_ms\":%f,\"lost\":%l,\"mtu\":%u,\"local\":%s,"
+              "\"remote\":%s",
+              tw_rung_name(c.path.rung), rtt, min, jitter, waits, c.datagrams_lost, (unsigned)c.mtu, local, remote);
     if (!ping.peer.o->json)
-        printf("%-8s %8.2f ms  (least %.2f, jitter %.2f)  %s to %s, packets of %zu bytes\n", tw_rung_name(c.path.rung), rtt,
-               min, jitter, local, remote, c.mtu);
+        printf("%-8s %8.2f ms  (least %.2f, jitter %.2f%s)  %s to %s, packets of %zu bytes\n", tw_rung_name(c.path.rung), rtt,
+               min, jitter, text, local, remote, c.mtu);
     fflush(stdout);
 }
 
@@ -53,8 +57,8 @@ static void summarize(void)
         bool used = tw_addr_eq(&all[i].local, &c.path.local) && tw_addr_eq(&all[i].remote, &c.path.remote);
         tw_addr_format(&all[i].local, local);
         tw_addr_format(&all[i].remote, remote);
-        peer_json(&ping.peer, "way", ",\"rung\":%s,\"rtt_ms\":%f,\"used\":%b,\"local\":%s,\"remote\":%s",
-                  tw_rung_name(all[i].rung), ms(all[i].rtt), used, local, remote);
+        peer_json(&ping.peer, "way", ",\"rung\":%s,\"rtt_ms\":%f,\"waits_ms\":%f,\"used\":%b,\"local\":%s,\"remote\":%s",
+                  tw_rung_name(all[i].rung), ms(all[i].rtt), ms(all[i].waits), used, local, remote);
         if (!ping.peer.o->json)
             printf("%-8s %8.2f ms  %s to %s%s\n", tw_rung_name(all[i].rung), ms(all[i].rtt), local, remote,
                    used ? "  (used)" : "");

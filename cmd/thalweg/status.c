@@ -45,8 +45,8 @@ static void print_conn(FILE *f, const struct tw_endpoint_conn *c)
         text(f, "local", tw_addr_format(&c->path.local, addr));
         text(f, "remote", tw_addr_format(&c->path.remote, addr));
     }
-    fprintf(f, ",\"rtt_ms\":%.2f,\"sent\":%llu,\"received\":%llu,\"mtu\":%zu}", (double)c->rtt / (double)TW_MSEC,
-            (unsigned long long)c->sent, (unsigned long long)c->received, c->mtu);
+    fprintf(f, ",\"rtt_ms\":%.2f,\"waits_ms\":%.2f,\"sent\":%llu,\"received\":%llu,\"mtu\":%zu}",
+            (double)c->rtt / (double)TW_MSEC, (double)c->path.waits / (double)TW_MSEC, (unsigned long long)c->sent, (unsigned long long)c->received, c->mtu);
 }
 
 static void print_state(FILE *f, const struct status *s)

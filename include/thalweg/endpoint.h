@@ -101,6 +101,7 @@ struct tw_endpoint_path {
     enum tw_rung rung;
     struct tw_addr local, remote; /* of ICE; else family NONE */
     tw_time rtt;                  /* 0: not known */
+    tw_time waits;                /* in our stream, where it goes over one: tw_ice_waits() */
 };
 
 struct tw_endpoint_event {
@@ -149,6 +150,7 @@ TW_API void tw_endpoint_web(struct tw_endpoint *e, uint16_t http, uint16_t https
 /* The listening socket of the agent whose token this is; 0: nobody's. */
 TW_API uint32_t tw_endpoint_web_listener(const struct tw_endpoint *e, const char *token);
 TW_API void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock);
+TW_API void tw_endpoint_waits(struct tw_endpoint *e, tw_time now, uint32_t sock, tw_time wait);
 TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside);
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */
 /* And of one inside a WebSocket, at which rendezvous: as that is reached, with TW_TURN_PROTOCOL. NULL: it is gone. */

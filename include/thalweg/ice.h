@@ -148,6 +148,7 @@ struct tw_ice_path {
     uint8_t via;                     /* enum tw_ice_via, of TCP */
     struct tw_addr local, remote;
     tw_time rtt;                     /* 0: not known */
+    tw_time waits;                   /* so long data waits in our stream, where it goes over one: tw_ice_waits(); 0: not, or not known */
 };
 
 struct tw_ice_event {
@@ -209,6 +210,9 @@ TW_API void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener,
 TW_API bool tw_ice_listener(const struct tw_ice *a, uint32_t *ret_sock);
 /* A connection is over. */
 TW_API void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock);
+/* What is sent over this connection waits so long before it or, once something was lost, behind that: head-of-line blocking. It
+ * is told by tw_ice_path(). */
+TW_API void tw_ice_waits(struct tw_ice *a, tw_time now, uint32_t sock, tw_time wait);
 
 /* The outside address at which a port mapping that the caller made (see MAP) shows a UDP or listening
  * socket; family NONE: it is gone. */

@@ -52,13 +52,24 @@ static enum tw_rung rung_of(const struct tw_ice_path *p)
     return p->local_type == TW_ICE_HOST && p->remote_type == TW_ICE_HOST ? TW_RUNG_UDP : TW_RUNG_STUN;
 }
 
+static struct tw_endpoint_path path_of(const struct tw_ice_path *p)
+{
+    return (struct tw_endpoint_path){ rung_of(p), p->local, p->remote, p->rtt, p->waits };
+}
+
+struct tw_endpoint_path ep_conn_path(const struct conn *c)
+{
+    struct tw_ice_path p;
+    return c->ice_up && tw_ice_path(c->ice, 0, 1, &p) ? path_of(&p) : c->path;
+}
+
 size_t tw_endpoint_paths(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_path *out, size_t cap)
 {
     struct tw_ice_path all[PATHS_MAX];
     const struct conn *c = ep_conn_find(e, conn);
     size_t n = c && c->ice ? tw_ice_paths(c->ice, 0, 1, all, cap < PATHS_MAX ? cap : PATHS_MAX) : 0;
     for (size_t i = 0; i < n; i++)
-        out[i] = (struct tw_endpoint_path){ rung_of(&all[i]), all[i].local, all[i].remote, all[i].rtt };
+        out[i] = path_of(&all[i]);
     return n;
 }
 
@@ -77,7 +88,7 @@ void ep_conn_choose(struct conn *c)
     struct tw_ice_path p;
     uint8_t token[8];
     if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p)) {
-        now = (struct tw_endpoint_path){ rung_of(&p), p.local, p.remote, p.rtt };
+        now = path_of(&p);
     } else if (c->call.on && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
         now.rung = TW_RUNG_PATCHED;
     }

@@ -372,6 +372,14 @@ void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock)
     ep_conn_stir(c);
 }
 
+void tw_endpoint_waits(struct tw_endpoint *e, tw_time now, uint32_t sock, tw_time wait)
+{
+    struct conn *c = ep_conn_of_sock(e, sock);
+    e->now = now;
+    if (c)
+        tw_ice_waits(c->ice, now, inner(sock), wait);
+}
+
 void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside)
 {
     struct conn *c = ep_conn_of_sock(e, sock);
@@ -520,7 +528,7 @@ int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t id, struct tw_endpoin
     if (c->secure)
         tw_secure_stats(c->secure, &st);
     *ret = (struct tw_endpoint_conn){ .key = c->peer.key, .caller = c->caller, .connected = c->connected,
-                                      .path = c->path, .rtt = st.rtt, .min_rtt = st.min_rtt, .jitter = st.jitter,
+                                      .path = ep_conn_path(c), .rtt = st.rtt, .min_rtt = st.min_rtt, .jitter = st.jitter,
                                       .datagrams_acked = st.datagrams_acked, .datagrams_lost = st.datagrams_lost, .sent = st.sent,
                                       .received = st.received, .window = st.window, .mtu = c->mtu.now };
     return 0;

@@ -243,6 +243,8 @@ int ep_secure_start(struct conn *c, bool server);
 bool ep_conn_tx(struct conn *c, struct tw_datagram *ret_out);
 bool ep_conn_event(struct conn *c, struct tw_endpoint_event *ret_event);
 void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos);
+/* As it is now. */
+struct tw_endpoint_path ep_conn_path(const struct conn *c);
 /* Which way data goes now. */
 void ep_conn_choose(struct conn *c);
 /* It may have something to send, or to tell; or only to tell. */

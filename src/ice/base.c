@@ -176,3 +176,12 @@ void tw_ice_disconnected(struct tw_ice *a, tw_time now, uint32_t sock)
     if (i != NONE)
         ice_base_kill(a, i);
 }
+
+void tw_ice_waits(struct tw_ice *a, tw_time now, uint32_t sock, tw_time wait)
+{
+    uint16_t i = base_of(a, sock);
+    a->now = now;
+    ice_tape(a->tape, now, "waits %u %u", sock, (unsigned)(wait / TW_USEC));
+    if (i != NONE)
+        a->bases[i].waits = wait;
+}

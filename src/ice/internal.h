@@ -60,6 +60,7 @@ struct base {
     bool probe;             /* opened for probing, and nothing has come of it yet */
     bool exclusive;         /* not a shared socket: known by its id */
     struct tw_addr remote;  /* BASE_CONN, BASE_ASK */
+    tw_time waits;          /* BASE_CONN, BASE_TURN: tw_ice_waits() */
     tw_time keep_at;        /* when its mapping is to be refreshed, before there is a path */
 };
 

@@ -23,9 +23,11 @@ void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_p
     if (b->kind == BASE_RELAY) {
         ret->local_type = TW_ICE_RELAY;
         ret->relay_transport = (uint8_t)a->servers[a->relays[b->relay].server].transport;
+        ret->waits = a->bases[a->relays[b->relay].base].waits;
     } else if (b->kind == BASE_CONN) {
         ret->transport = TW_ICE_TCP_ACTIVE;
         ret->via = b->via;
+        ret->waits = b->waits;
     }
 }
 

@@ -41,7 +41,9 @@ struct conn {
     uint32_t rest_n;
     uint8_t *out;          /* to be sent */
     uint32_t out_n, out_at, out_cap;
-    uint32_t in_flight;    /* bytes of out that TLS has taken but the socket has not */
+    bool in_flight;        /* TLS has taken bytes of out that the socket has not */
+    uint64_t written;      /* bytes that were in out, ever */
+    struct conn_waiting *waiting; /* the messages in out; NULL: the socket takes all there is */
     struct conn *next_dirty;
     struct splice *splice;
 
@@ -54,8 +56,21 @@ struct conn {
  * TW_ESYS, TW_ECRYPTO: broken. *ret_n on 0 is how much. */
 TW_NODISCARD int conn_read(struct conn *c, uint8_t *to, size_t cap, size_t *ret_n);
 
-/* Bytes to send: kept until conn_write(). False: there is no room. */
+/* A message to send: kept until conn_write(). max: bytes that may wait. False: there is no room. */
 bool conn_put(struct conn *c, const struct tw_bytes *iov, size_t iov_n, uint32_t max);
+
+/* One that is better lost than late, as may be those put so before it: once the socket takes no more and max bytes wait,
+ * the oldest of them go. Returns how many are lost; the new one may be among them. */
+unsigned conn_put_datagram(struct conn *c, const struct tw_bytes *iov, size_t iov_n, uint32_t max);
+
+/* Whether this is for that: data of an application, ChannelData and Data and Send indications among it, and no STUN
+ * that somebody waits for. */
+static inline bool conn_is_data(struct tw_bytes b)
+{
+    return b.n && (b.p[0] >> 6 != 0 || (b.n > 1 && b.p[0] == 0 && (b.p[1] == 0x16 || b.p[1] == 0x17)));
+}
+
+void conn_free_out(struct conn *c);
 
 /* Sends of what is kept as much as the socket takes. TW_ESYS, TW_ECRYPTO: broken. */
 TW_NODISCARD int conn_write(struct conn *c);

@@ -335,6 +335,11 @@ static void disconnected(void *machine, tw_time now, uint32_t sock)
     tw_endpoint_disconnected(machine, now, sock);
 }
 
+static void waits(void *machine, tw_time now, uint32_t sock, tw_time wait)
+{
+    tw_endpoint_waits(machine, now, sock, wait);
+}
+
 static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside)
 {
     tw_endpoint_mapped(machine, now, sock, outside);
@@ -444,7 +449,7 @@ static uint32_t web_listener(const void *machine, const char *token)
 }
 
 static const struct tw_rt_sockets_ops ops = {
-    .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected,
+    .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected, .waits = waits,
     .mapped = mapped, .interfaces = interfaces, .nat64 = nat64, .tick = tick, .poll_tx = poll_tx,
     .deadline = deadline, .next_event = next_event, .turn = turn, .send = send_link, .web_listener = web_listener,
 };

@@ -23,6 +23,11 @@ static void disconnected(void *machine, tw_time now, uint32_t sock)
     tw_ice_disconnected(machine, now, sock);
 }
 
+static void waits(void *machine, tw_time now, uint32_t sock, tw_time wait)
+{
+    tw_ice_waits(machine, now, sock, wait);
+}
+
 static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside)
 {
     tw_ice_mapped(machine, now, sock, outside);
@@ -77,7 +82,7 @@ static void turn(struct tw_rt_sockets *s, const struct tw_ice_event *ev, struct 
 }
 
 static const struct tw_rt_sockets_ops ops = {
-    .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected,
+    .recv = recv_one, .opened = opened, .accepted = accepted, .disconnected = disconnected, .waits = waits,
     .mapped = mapped, .interfaces = interfaces, .nat64 = nat64, .tick = tick, .poll_tx = poll_tx,
     .deadline = deadline, .next_event = next_event, .turn = turn,
 };

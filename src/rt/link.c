@@ -88,6 +88,12 @@ static bool is_pinned(const struct tw_rt_link *l)
 
 static int start_tls(struct tw_rt_link *l, unsigned side);
 
+static void look_at_wait(struct tw_rt_link *l)
+{
+    if (l->open && tw_rt_wait_over(&l->wait, &l->conn, tw_rt_now()))
+        l->events->on_wait(l, l->wait.smoothed);
+}
+
 /* --- one layer after the other --------------------------------------------------------------------- */
 
 static uint32_t queue_limit(const struct tw_rt_link *l)
@@ -384,6 +390,7 @@ static void on_ready(uv_poll_t *p, int status, int events)
     while (l->open && !l->ws && read_some(l)) {
     }
     watch(l);
+    look_at_wait(l);
 }
 
 static int start_tls(struct tw_rt_link *l, unsigned side)
@@ -436,7 +443,7 @@ static void let_go(struct tw_rt_link *l)
     tw_ws_free(l->ws);
     tw_ws_free(l->ws_any);
     free(l->gathered);
-    free(l->conn.out);
+    conn_free_out(&l->conn);
     free(l->in);
     l->in = NULL;
 }
@@ -545,58 +552,83 @@ size_t tw_rt_link_pending(const struct tw_rt_link *l)
     return conn_pending(&l->conn);
 }
 
+/* False: something was lost. */
+static bool put_message(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n, bool data)
+{
+    struct tw_bytes framed;
+    if (l->ws) {
+        if (tw_ws_send_stream(l->ws, iov, iov_n, GATHER))
+            return false;
+        framed = tw_ws_out(l->ws);
+        iov = &framed;
+        iov_n = 1;
+    }
+    return data ? conn_put_datagram(&l->conn, iov, iov_n, queue_limit(l)) == 0 : put(l, iov, iov_n);
+}
+
 static void send_gathered(struct tw_rt_link *l)
 {
     const struct tw_bytes all = tw_bytes(l->gathered, l->gathered_n);
     l->gathered_n = 0;
-    if (all.n == 0 || tw_ws_send(l->ws, &all, 1))
-        return;
-    struct tw_bytes out = tw_ws_out(l->ws);
-    /* Whether there is room was asked before: a message is sent whole, or the stream is broken. */
-    if (!conn_put(&l->conn, &out, 1, UINT32_MAX / 2))
-        over(l, "out of memory");
+    if (all.n)
+        (void)!put_message(l, &all, 1, l->gathered_data);
 }
 
-bool tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n)
+/* Small ones share a message of a WebSocket: each costs its head, and a pass of the other side's. */
+static void gather(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n, size_t n, bool data)
+{
+    if (n > GATHER - l->gathered_n || data != l->gathered_data)
+        send_gathered(l);
+    l->gathered_data = data;
+    if (n > GATHER) {
+        (void)!put_message(l, iov, iov_n, data);
+        return;
+    }
+    for (size_t i = 0; i < iov_n; i++) {
+        if (iov[i].n)
+            memcpy(l->gathered + l->gathered_n, iov[i].p, iov[i].n);
+        l->gathered_n += iov[i].n;
+    }
+}
+
+void tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n, bool data)
 {
     size_t n = 0;
-    if (!l->open)
-        return false;
-    if (!l->ws)
-        return put(l, iov, iov_n) && (!is_datagram(l) || conn_write(&l->conn) == 0);
     for (size_t i = 0; i < iov_n; i++)
         n += iov[i].n;
-    if (conn_pending(&l->conn) + l->gathered_n + n > queue_limit(l))
-        return false;
-    for (size_t i = 0; i < iov_n; i++)
-        for (struct tw_bytes rest = iov[i]; rest.n;) {
-            size_t k = rest.n < GATHER - l->gathered_n ? rest.n : GATHER - l->gathered_n;
-            memcpy(l->gathered + l->gathered_n, rest.p, k);
-            l->gathered_n += k;
-            rest = tw_bytes(rest.p + k, rest.n - k);
-            if (l->gathered_n == GATHER)
-                send_gathered(l);
-        }
-    return !l->over;
+    if (!l->open || n == 0)
+        return;
+    if (l->ws)
+        gather(l, iov, iov_n, n, data);
+    else
+        (void)!put_message(l, iov, iov_n, data && !is_datagram(l));
+    if (is_datagram(l)) /* each is a record */
+        tw_rt_link_flush(l);
 }
 
 void tw_rt_link_flush(struct tw_rt_link *l)
 {
     if (!l->open)
         return;
-    if (l->ws)
-        send_gathered(l);
+    send_gathered(l);
     if (l->over)
         return;
-    if (conn_pending(&l->conn) && conn_write(&l->conn))
+    if (l->events->on_wait && conn_pending(&l->conn))
+        tw_rt_wait_begin(&l->wait, &l->conn, tw_rt_now());
+    if (conn_pending(&l->conn) && conn_write(&l->conn)) {
         over(l, "the connection broke");
-    else
-        watch(l);
+        return;
+    }
+    watch(l);
+    look_at_wait(l);
 }
 
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n)
 {
-    if (!tw_rt_link_put(l, iov, iov_n))
+    if (!l->open)
+        return false;
+    send_gathered(l);
+    if (!put_message(l, iov, iov_n, false))
         return false;
     tw_rt_link_flush(l);
     return l->open;

@@ -7,6 +7,7 @@
 #include <thalweg/uri.h>
 
 #include "rt/conn.h"
+#include "rt/wait.h"
 #include "tunnel/proxy.h"
 #include "tunnel/ws.h"
 
@@ -49,6 +50,8 @@ struct tw_rt_link_events {
     size_t (*on_preface)(struct tw_rt_link *l, struct tw_bytes first);
     /* Of tw_rt_link_adopt_any() with a WebSocket for any path: whether this one is served. */
     bool (*on_request)(struct tw_rt_link *l, const char *path);
+    /* What was sent has waited so long, besides a round trip (rt/wait.h). NULL: it is not measured. */
+    void (*on_wait)(struct tw_rt_link *l, tw_time wait);
 };
 #define TW_RT_PREFACE_NONE SIZE_MAX
 #define TW_RT_PREFACE_BAD (SIZE_MAX - 1)
@@ -68,6 +71,8 @@ struct tw_rt_link {
     struct tw_ws *ws, *ws_any;   /* ws_any: if the first bytes are HTTP */
     uint8_t *gathered;           /* for one message, GATHER bytes */
     size_t gathered_n;
+    bool gathered_data;          /* may be lost, all of it */
+    struct tw_rt_wait wait;
     uint8_t *in;
     size_t in_n;
     char host[TW_URI_HOST_MAX + 1];
@@ -96,8 +101,9 @@ void tw_rt_link_detach(struct tw_rt_link *l, int *ret_fd, gnutls_session_t *ret_
 /* Sends, now or as soon as there is room. Over DTLS each call is a datagram. False: too much waits
  * already, or it is not open. */
 bool tw_rt_link_send(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
-/* The same, but not before tw_rt_link_flush(): several together are sent better. */
-bool tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n);
+/* A datagram, framed already, not before tw_rt_link_flush(): several together are sent better. Over a stream that is too
+ * slow the oldest are lost that are data (conn_is_data()), and otherwise this one, as on a network. */
+void tw_rt_link_put(struct tw_rt_link *l, const struct tw_bytes *iov, size_t iov_n, bool data);
 void tw_rt_link_flush(struct tw_rt_link *l);
 /* Bytes that wait to be sent. */
 size_t tw_rt_link_pending(const struct tw_rt_link *l);

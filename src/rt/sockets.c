@@ -244,6 +244,13 @@ static void on_link_over(struct tw_rt_link *l, const char *why)
         close_sock(s);
 }
 
+static void on_link_wait(struct tw_rt_link *l, tw_time wait)
+{
+    struct rt_sock *s = l->user;
+    if (!s->owner->over && !s->closing)
+        s->owner->ops->waits(s->owner->machine, tw_rt_now(), s->id, wait);
+}
+
 static bool on_link_request(struct tw_rt_link *l, const char *path)
 {
     struct rt_sock *s = l->user;
@@ -256,7 +263,8 @@ static bool on_link_request(struct tw_rt_link *l, const char *path)
 }
 
 static const struct tw_rt_link_events link_events = { .on_open = on_link_open, .on_data = on_link_data,
-                                                      .on_over = on_link_over, .on_request = on_link_request };
+                                                      .on_over = on_link_over, .on_request = on_link_request,
+                                                      .on_wait = on_link_wait };
 
 /* To a peer that takes HTTP, and inside TLS if so wanted; through the proxy, if there is one. */
 static int over_the_web(struct tw_rt_sockets *r, const struct tw_ice_event *ev, struct tw_rt_link_config *how,
@@ -484,9 +492,9 @@ void tw_rt_sockets_close_range(struct tw_rt_sockets *r, uint32_t first, uint32_t
 }
 
 /* What goes over a connection in one go is sent together. Full: lost, as on a network. */
-static void put(struct rt_sock *s, const struct tw_bytes *iov, size_t n)
+static void put(struct rt_sock *s, const struct tw_bytes *iov, size_t n, bool data)
 {
-    (void)!tw_rt_link_put(&s->link, iov, n);
+    tw_rt_link_put(&s->link, iov, n, data);
     if (s->dirty)
         return;
     s->dirty = true;
@@ -511,7 +519,7 @@ static void send_over(struct rt_sock *s, const struct tw_datagram *d)
     uint8_t header[TW_FRAME_HEADER];
     size_t n = 0;
     if (s->kind == SOCK_STUN_LINK) {
-        put(s, d->iov, d->iov_n);
+        put(s, d->iov, d->iov_n, conn_is_data(d->iov[0]));
         return;
     }
     for (size_t i = 0; i < d->iov_n && i < 8; i++) {
@@ -520,7 +528,7 @@ static void send_over(struct rt_sock *s, const struct tw_datagram *d)
     }
     tw_frame_header(n, header);
     iov[0] = tw_bytes(header, sizeof(header));
-    put(s, iov, d->iov_n + 1);
+    put(s, iov, d->iov_n + 1, conn_is_data(d->iov[0]));
 }
 
 static void send_all(struct tw_rt_sockets *r)

@@ -24,6 +24,7 @@ struct tw_rt_sockets_ops {
     /* The listener for whose token somebody asks at a port that all share; 0: nobody's. NULL: no such ports. */
     uint32_t (*web_listener)(const void *machine, const char *token);
     void (*disconnected)(void *machine, tw_time now, uint32_t sock);
+    void (*waits)(void *machine, tw_time now, uint32_t sock, tw_time wait);
     void (*mapped)(void *machine, tw_time now, uint32_t sock, const struct tw_addr *outside);
     int (*interfaces)(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n);
     void (*nat64)(void *machine, tw_time now, const struct tw_range *prefix);

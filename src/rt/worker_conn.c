@@ -126,7 +126,7 @@ void worker_conn_close(struct worker *w, struct conn *c)
     tw_rt_source_left(w->server->open, c->source);
     tw_ws_free(c->ws);
     free(c->rest);
-    free(c->out);
+    conn_free_out(c);
     c->out = c->rest = NULL;
     if (known) {
         tw_relay_disconnected(w->relay, w->now, c->id, &c->remote, &c->local);
@@ -376,7 +376,7 @@ static bool take_bytes(struct worker *w, struct conn *c, uint8_t *buf, size_t n)
         worker_conn_close(w, c);
         return false;
     }
-    uint64_t key= (uint64_t)c->gen << 32 | c->id;
+    uint64_t key = (uint64_t)c->gen << 32 | c->id;
     if (whole && tw_get_u16(buf) == TW_STUN_CONNECTION_BIND)
         hold(w, c);
     if (whole) {
@@ -443,7 +443,10 @@ void worker_adopt(struct worker *w, int fd, struct tw_rt_newcomer *n)
     opened(w, c);
     size_t got = n->n;
     uint8_t *buf = worker_buffer(w);
-    if (n->n > TW_RT_CONN_FRAME || (n->ws && (tw_ws_new(&ws, &env, &c->ws) || unwrap(w, c, tw_bytes(n->bytes, n->n), buf, TW_RT_CONN_FRAME, &got)))) {
+    int err = n->n > TW_RT_CONN_FRAME ? TW_EFULL : n->ws ? tw_ws_new(&ws, &env, &c->ws) : 0;
+    if (!err && n->ws)
+        err = unwrap(w, c, tw_bytes(n->bytes, n->n), buf, TW_RT_CONN_FRAME, &got);
+    if (err) {
         worker_conn_close(w, c);
     } else if (got) {
         if (!n->ws)
@@ -476,25 +479,19 @@ static void write_conn(struct worker *w, struct conn *c)
         worker_conn_watch(w, c);
 }
 
-/* All of it, or nothing: a run of datagrams may be longer than a message. */
-static bool put_ws(struct conn *c, const struct tw_datagram *d)
+/* Returns how many datagrams are lost by it. */
+static unsigned put(struct conn *c, const struct tw_bytes *iov, size_t iov_n)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < d->iov_n; i++)
-        n += d->iov[i].n;
-    if (conn_pending(c) + n > PENDING_MAX)
-        return false;
-    int err = 0;
-    if (n <= TW_TURN_MESSAGE_MAX)
-        err = tw_ws_send(c->ws, d->iov, d->iov_n);
-    for (size_t i = 0; n > TW_TURN_MESSAGE_MAX && i < d->iov_n; i++)
-        for (struct tw_bytes rest = d->iov[i]; rest.n && !err;) {
-            struct tw_bytes piece = tw_bytes(rest.p, rest.n < TW_TURN_MESSAGE_MAX ? rest.n : TW_TURN_MESSAGE_MAX);
-            err = tw_ws_send(c->ws, &piece, 1);
-            rest = tw_bytes(rest.p + piece.n, rest.n - piece.n);
-        }
-    struct tw_bytes out = tw_ws_out(c->ws);
-    return !err && conn_put(c, &out, 1, UINT32_MAX / 2);
+    bool data = conn_is_data(iov[0]);
+    struct tw_bytes framed;
+    if (c->ws) {
+        if (tw_ws_send_stream(c->ws, iov, iov_n, TW_TURN_MESSAGE_MAX))
+            return 1;
+        framed = tw_ws_out(c->ws);
+        iov = &framed;
+        iov_n = 1;
+    }
+    return data ? conn_put_datagram(c, iov, iov_n, PENDING_MAX) : !conn_put(c, iov, iov_n, PENDING_MAX);
 }
 
 void worker_conn_send(struct worker *w, const struct tw_datagram *d)
@@ -519,9 +516,8 @@ void worker_conn_send(struct worker *w, const struct tw_datagram *d)
         worker_conn_close(w, c);
         return;
     }
-    if (c->ws ? !put_ws(c, d) : !conn_put(c, d->iov, d->iov_n, PENDING_MAX))
-        w->count.stream_full++;
-    else if (alone && conn_write(c))
+    w->count.stream_full += put(c, d->iov, d->iov_n);
+    if (alone && conn_write(c))
         worker_conn_close(w, c);
     else
         worker_conn_mark(w, c);

@@ -435,6 +435,23 @@ int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n)
     return err;
 }
 
+int tw_ws_send_stream(struct tw_ws *w, const struct tw_bytes *parts, size_t n, size_t max)
+{
+    size_t len = 0;
+    int err = 0;
+    for (size_t i = 0; i < n; i++)
+        len += parts[i].n;
+    if (len <= max)
+        return tw_ws_send(w, parts, n);
+    for (size_t i = 0; i < n; i++)
+        for (struct tw_bytes rest = parts[i]; rest.n && !err;) {
+            struct tw_bytes piece = tw_bytes(rest.p, rest.n < max ? rest.n : max);
+            err = tw_ws_send(w, &piece, 1);
+            rest = tw_bytes(rest.p + piece.n, rest.n - piece.n);
+        }
+    return err;
+}
+
 void tw_ws_early_taken(struct tw_ws *w, uint8_t n)
 {
     struct grow was = w->early;

@@ -46,6 +46,8 @@ enum { TW_WS_EARLY_MAX = 4000 }; /* bytes of all early messages, with two for th
 /* A message of several parts. TW_ESTATE: not open, and not early or too late for that; TW_EFULL: early, and too much
  * for a request; TW_ENOMEM. */
 TW_NODISCARD int tw_ws_send(struct tw_ws *w, const struct tw_bytes *parts, size_t n);
+/* Bytes of a stream, in messages of at most max bytes. As tw_ws_send(). */
+TW_NODISCARD int tw_ws_send_stream(struct tw_ws *w, const struct tw_bytes *parts, size_t n, size_t max);
 /* Of a client: the server has read so many of the early messages; those behind them are sent as others are. */
 void tw_ws_early_taken(struct tw_ws *w, uint8_t n);
 /* Of a client that has not asked yet: messages would be early ones. */

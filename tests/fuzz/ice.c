@@ -140,13 +140,22 @@ static void change_interfaces(uint8_t parameter)
     (void)!tw_ice_interfaces(ice, now, list, parameter % 4u);
 }
 
-/* A port mapping, or a NAT64, that is there or gone. */
+static void add_server(uint8_t parameter)
+{
+    const struct tw_ice_server s = { .addr = tw_addr_v4(203, 0, 114, parameter, 3478), .turn = parameter & 1,
+                                     .transport = (enum tw_transport)(parameter / 2 % 5u), .username = "u", .password = "p" };
+    (void)!tw_ice_add_servers(ice, now, &s, 1);
+}
+
+/* A port mapping, or a NAT64, that is there or gone, or another server. */
 static void tell_network(uint8_t parameter)
 {
     struct tw_addr outside = tw_addr_v4(198, 51, 100, 2, parameter), prefix = { .family = TW_FAMILY_V6 };
     struct tw_range range;
     prefix.ip[0] = parameter;
-    if (parameter & 1)
+    if ((parameter & 0xc0) == 0xc0)
+        add_server(parameter);
+    else if (parameter & 1)
         tw_ice_mapped(ice, now, 1 + parameter % 8u, &outside);
     else if (!tw_nat64_prefix(&prefix, 96, &range))
         tw_ice_nat64(ice, now, parameter & 2 ? &range : NULL);

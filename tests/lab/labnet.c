@@ -2,7 +2,7 @@
  * real time. What nftables cannot do, every kind of NAT and delay, real sockets get so.
  *
  *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
- *                                            host has; outside it is 198.51.1xx.1.
+ *                                            host has; outside it is 198.51.1xx.1, 101 for the first.
  *
  * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it. What is
  * sent faster waits, for TCP at most 300 ms, and is lost then; TCP loses nothing else.
@@ -24,7 +24,7 @@
 
 #include "../sim/world.h"
 
-enum { MAX_NODES = 8, IP_HEADER = 20, UDP_HEADER = 8, TCP_HEADER = 20, UDP = 17, TCP = 6, FLOWS = 1024 };
+enum { MAX_NODES = 24, IP_HEADER = 20, UDP_HEADER = 8, TCP_HEADER = 20, UDP = 17, TCP = 6, FLOWS = 1024 };
 
 struct node {
     int fd;

@@ -43,7 +43,8 @@ make_cert() {
         -out "$WORK/$1.pem" 2>/dev/null
 }
 
-# A squid that opens TLS with certificates of its own, and looks into it. $1: upgrades to WebSocket pass, "allow" or "deny".
+# For squid_up: it opens TLS with certificates of its own, and looks into it, for who comes to port $2 (3128). $1: upgrades to WebSocket
+# pass, "allow" or "deny".
 inspector() {
     [ -f "$WORK/inspector-ca.pem" ] || make_cert inspector DNS:nobody
     cat "$WORK/inspector-ca.key" "$WORK/inspector-ca.pem" >"$WORK/inspector-both.pem"
@@ -51,8 +52,11 @@ inspector() {
     rm -rf "$WORK/ssl_db"
     "$CERTGEN" -c -s "$WORK/ssl_db" -M 4MB >/dev/null
     chmod -R 777 "$WORK/ssl_db"
-    SQUID_PORT="203.0.114.3:3128 ssl-bump tls-cert=$WORK/inspector-both.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB"
-    SQUID="sslcrtd_program $CERTGEN -s $WORK/ssl_db -M 4MB
+    bump="203.0.114.3:${2:-3128} ssl-bump tls-cert=$WORK/inspector-both.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB"
+    SQUID='' SQUID_PORT=$bump
+    [ "${2:-3128}" = 3128 ] || SQUID="http_port $bump" SQUID_PORT=
+    SQUID="$SQUID
+sslcrtd_program $CERTGEN -s $WORK/ssl_db -M 4MB
 sslcrtd_children 2 startup=1
 acl first at_step SslBump1
 ssl_bump peek first

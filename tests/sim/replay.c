@@ -244,6 +244,8 @@ static bool play(struct player *p, tw_time now, const char *verb)
         return add_candidate(p, now);
     if (!strcmp(verb, "disconnected"))
         tw_ice_disconnected(p->r->ice, now, number(p, 2));
+    else if (!strcmp(verb, "waits"))
+        tw_ice_waits(p->r->ice, now, number(p, 2), (tw_time)number(p, 3) * TW_USEC);
     else if (!strcmp(verb, "controlling"))
         tw_ice_set_controlling(p->r->ice, now, number(p, 2));
     else if (!strcmp(verb, "await"))

@@ -30,6 +30,11 @@ static void record(const struct place *a, const struct place *b, bool web, bool 
         sim_run(w.sim, sim_now(w.sim) + 100 * TW_MSEC, NULL);
     }
     sim_run(w.sim, sim_now(w.sim) + 400 * TW_SEC, NULL);
+    const struct tw_ice_server late[] = { { .addr = tw_addr_v4(198, 51, 100, 77, 3478) },
+                                          { .addr = tw_addr_v4(198, 51, 100, 78, 3478), .turn = true,
+                                            .username = "somebody", .password = "hidden" } };
+    assert_ok(tw_ice_add_servers(w.a.ice, sim_now(w.sim), late, 2));
+    ice_node_pump(&w.a);
     assert_ok(tw_ice_restart(w.a.ice, sim_now(w.sim)));
     ice_node_pump(&w.a);
     ice_node_gather(&w.a);
