@@ -142,7 +142,7 @@ enum tw_ice_socket {
 };
 
 struct tw_ice_path {
-    uint8_t local_type, remote_type; /* enum tw_ice_type */
+    uint8_t local_type, remote_type; /* enum tw_ice_type; ours SRFLX: a NAT of ours is on the way; `local` is still the base's */
     uint8_t transport;               /* enum tw_ice_transport */
     uint8_t relay_transport;         /* enum tw_transport towards our relay, when local is RELAY */
     uint8_t via;                     /* enum tw_ice_via, of TCP */

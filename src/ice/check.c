@@ -584,6 +584,7 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     if (a->bases[p->base].kind == BASE_UDP && first) {
         ice_nat_sample(a, p->base, &a->remotes[p->remote].addr, mapped, p->first_sent);
         ice_local_add(a, p->base, TW_ICE_PRFLX, mapped, NULL); /* RFC 8445 §7.2.5.3.1 */
+        a->pairs[i].translated = !tw_addr_eq(mapped, &a->bases[a->pairs[i].base].local);
     }
     if (first)
         ice_pairs_unfreeze(a, &a->pairs[i]);

@@ -107,6 +107,7 @@ struct pair {
     bool permitted;     /* the relay lets it through; true where there is none */
     bool silent;        /* it was valid, and its last check was not answered */
     bool old;           /* of before the restart: keeps its credentials until there is a new path */
+    bool translated;    /* the peer sees another address than the base's */
     uint64_t priority;
     tw_time not_before; /* ways that cost more are tried a little later */
     uint32_t nomination;

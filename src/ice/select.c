@@ -18,7 +18,7 @@ void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_p
 {
     const struct base *b = &a->bases[p->base];
     *ret = (struct tw_ice_path){ .local = b->local, .remote = a->remotes[p->remote].addr,
-                                 .local_type = TW_ICE_HOST, .rtt = p->rtt,
+                                 .local_type = p->translated ? TW_ICE_SRFLX : TW_ICE_HOST, .rtt = p->rtt,
                                  .remote_type = a->remotes[p->remote].type };
     if (b->kind == BASE_RELAY) {
         ret->local_type = TW_ICE_RELAY;
