@@ -27,11 +27,19 @@ report() {
               printf "%-38s %-22s %-22s %s\n", n, stats("", e, en), stats("", b, bn), stats("", d, dn) }' "$WORK/b" "$WORK/a"
 }
 printf '%-38s %-22s %-22s %s\n' "networks" "early data" "first byte" "direct path (round trips: median, lowest to highest)"
-while read -r left right; do
-    lab_up 10 "$left" "$right"
+while read -r left right where; do
+    OPEN="s=203.0.114.1,203.0.114.2 p=203.0.114.3${where:+:0}" # the proxy is on the way, or it is as far as everybody
+    nat=$left SERVE='' SQUID='' SQUID_PORT=''
+    if [ "$left" = requests ]; then # a proxy that opens TLS and lets no WebSocket through: single requests
+        [ -x "$CERTGEN" ] || { echo "$left: there is no squid that opens TLS"; continue; }
+        make_cert server IP:203.0.114.1,DNS:203.0.114.1
+        inspector deny
+        nat=proxied SERVE="--cert $WORK/server.pem --pkey $WORK/server.key"
+    fi
+    lab_up 10 "$nat" "$right"
     unset https_proxy
     proxied=
-    if [ "$left" = proxied ]; then # which is as far from everybody as these are from each other
+    if [ "$nat" = proxied ]; then
         have squid || { lab_down; continue; }
         squid_up
         proxied=https_proxy=http://203.0.114.3:3128
@@ -42,14 +50,15 @@ while read -r left right; do
     wait_for 5 grep -q online "$WORK/b" || { cat "$WORK/b"; fail "b"; }
     address=$(sed -n 's/^address [0-9.]* //p' "$WORK/b")
     timeout $((RUNS * 6 + 20)) ip netns exec a env $proxied "$BUILD/dialbench" dial "$server" "$address" "$RUNS" >"$WORK/a" 2>&1
-    report "$left $right"
+    name="$left${where:+ ($where)} $right"
+    report "$name"
     # Cold: from main() of a new process, with the server of its own that the other is at, or without one.
     for own in "$server" -; do
         : >"$WORK/a"
         for run in $(seq "$RUNS"); do
             timeout 20 ip netns exec a env $proxied "$BUILD/dialbench" cold $own "$address" $((100 + run)) >>"$WORK/a" 2>&1
         done
-        report "$left $right, cold$([ "$own" = - ] && echo ", no server")"
+        report "$name, cold$([ "$own" = - ] && echo ", no server")"
     done
     kill $listener
     wait $listener 2>/dev/null
@@ -68,5 +77,8 @@ web I/AP/keep
 tls -
 tls web
 proxied -
-proxied tls
+proxied - near
+proxied tls near
+requests - near
+requests I/AP/keep near
 PAIRS

@@ -448,7 +448,7 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     c->caller = true;
     c->peer = *peer;
     c->state = CONN_LINKING;
-    c->give_up_at = now + LINK_WITHIN;
+    c->give_up_at = c->link_by = now + LINK_WITHIN;
     ep_random(e, c->secret, sizeof(c->secret));
     int err = choose_links(c, peer);
     if (err == TW_ENOTFOUND && e->cfg.lan) { /* then in this network only */
@@ -567,7 +567,7 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
     }
     if (c->caller && next_link(c)) {
         c->state = CONN_LINKING;
-        c->give_up_at = c->e->now + LINK_WITHIN;
+        c->give_up_at = c->link_by = c->e->now + LINK_WITHIN;
         try_call(c);
         return;
     }
@@ -585,7 +585,7 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
         if (c->call.on && c->call.early && c->state == CONN_CALLING) { /* it hardly got there: again, when the server is back */
             c->call.on = false;
             c->state = CONN_LINKING;
-            c->give_up_at = e->now + LINK_WITHIN;
+            c->give_up_at = c->link_by;
         }
         if (c->call.on || (c->state == CONN_LINKING && c->links_left))
             fail_call(c, TW_ENDPOINT_CODE_SERVER, why);

@@ -107,6 +107,7 @@ struct conn {
     struct tw_datagram run;      /* of secure's, being sent */
     struct tw_bytes run_left;
     tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
+    tw_time link_by;             /* until then a server must be reached */
     const char *why;             /* it is closed */
     uint64_t code;
     bool by_peer;

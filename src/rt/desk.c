@@ -221,12 +221,20 @@ static bool look_at_requests(struct guest *g, struct tw_bytes data, size_t *ret_
     return false;
 }
 
+/* RFC 7443: it said so in its ClientHello. */
+static bool is_for_turn(const struct guest *g)
+{
+    gnutls_datum_t chosen;
+    return g->link.conn.tls && gnutls_alpn_get_selected_protocol(g->link.conn.tls, &chosen) == 0 && chosen.size > 5 &&
+           memcmp(chosen.data, "stun.", 5) == 0;
+}
+
 /* The first bytes. False: it is not ours any more, or too few have come. */
 static bool look(struct guest *g, struct tw_bytes data, size_t *ret_used)
 {
     struct tw_rt_desk *d = g->desk;
     struct tw_addr client;
-    enum tw_front what = tw_front_look(data);
+    enum tw_front what = is_for_turn(g) ? TW_FRONT_TURN : tw_front_look(data);
     *ret_used = 0;
     if (what == TW_FRONT_MORE)
         return false;
@@ -307,7 +315,7 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
     struct tw_rt_tls *tls = l->tls ? tw_rt_tls_ref(d->tls) : NULL;
     /* A proxy is no source of which there can be too many: who comes through it is known later. */
     if ((!g->by_proxy && !introduce(g, remote)) ||
-        tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, "http/1.1", g->by_proxy ? &by_proxy : &events, g)) {
+        tw_rt_link_adopt(&g->link, d->loop, fd, remote, tls, TW_RT_ALPN_WEB "," TW_RT_ALPN_TURN, g->by_proxy ? &by_proxy : &events, g)) {
         tw_rt_tls_unref(tls);
         if (g->known)
             tw_desk_disconnected(d->desk, tw_rt_now(), g->id);

@@ -200,7 +200,7 @@ static bool judge_by(struct rdv_link *l, struct tw_rt_link_config *how)
     how->pin = l->server.pinned ? l->server.pin : NULL;
     if (!by_name && !l->server.pinned)
         how->host = NULL;
-    how->alpn = "http/1.1";
+    how->alpn = TW_RT_ALPN_WEB;
     how->sni = r->cfg.sni;
     how->lenient = !r->cfg.strict;
     return true;

@@ -532,7 +532,7 @@ int tw_rt_link_adopt_any(struct tw_rt_link *l, uv_loop_t *loop, int fd, const st
                          const struct tw_rt_link_any *any, const struct tw_rt_link_events *events, void *user)
 {
     const struct tw_rt_link_config cfg = { .transport = TW_TRANSPORT_TCP, .server = *remote, .tls = any->tls,
-                                           .alpn = "http/1.1", .ws = any->ws };
+                                           .alpn = TW_RT_ALPN_WEB, .ws = any->ws };
     return adopt(l, loop, fd, &cfg, LINK_LOOKS, events, user);
 }
 

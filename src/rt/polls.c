@@ -6,9 +6,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/map.h"
 #include "rt/os.h"
 
-enum { SESSIONS_MAX = 256, OF_ONE_MAX = 16, KEPT_MAX = 4 * TW_POLL_BODY };
+enum {
+    SESSIONS_MAX = 4096,
+    OF_ONE_MAX = 512,            /* a whole office is behind one proxy */
+    KEPT_MAX = 4 * TW_POLL_BODY,
+    KEPT_ALL_MAX = 64 << 20,     /* of all sessions: then nothing more is read for them */
+};
 #define HOLD (20 * TW_SEC)    /* a question waits so long for something to answer; proxies give up later */
 #define SILENT (60 * TW_SEC)  /* nobody asks any more */
 
@@ -21,8 +27,9 @@ struct session {
     uv_poll_t poll;
     bool over, closing;       /* over: the stream has ended; closing: the session has */
     uint64_t up, down;        /* of the stream: what has come; what surely has arrived */
-    uint8_t kept[KEPT_MAX];   /* from `down` on */
-    size_t kept_n;
+    uint8_t *kept;            /* from `down` on; only as long as there is something */
+    size_t kept_n, kept_cap;
+    uint32_t hash;
     uint32_t waiting;         /* who asks; 0: nobody */
     tw_time heard, asked;
 };
@@ -32,6 +39,9 @@ struct tw_rt_polls {
     const struct tw_rt_polls_ops *ops;
     void *user;
     struct session *sessions;
+    struct tw_map by_id;
+    struct tw_hash_key key;
+    size_t kept_all;          /* bytes that sessions have taken for what they keep */
     bool freed;
 };
 
@@ -43,6 +53,38 @@ static void say(struct tw_rt_polls *p, uint32_t asker, unsigned status, struct t
         p->ops->answer(p->user, asker, parts, 2);
 }
 
+static void free_polls(struct tw_rt_polls *p)
+{
+    tw_map_fini(&p->by_id);
+    free(p);
+}
+
+static void forget_kept(struct session *s)
+{
+    s->of->kept_all -= s->kept_cap;
+    free(s->kept);
+    s->kept = NULL;
+    s->kept_n = s->kept_cap = 0;
+}
+
+/* Room for more to be kept. False: there is enough already. */
+static bool has_room(struct session *s)
+{
+    struct tw_rt_polls *p = s->of;
+    size_t cap = s->kept_cap ? 2 * s->kept_cap : 2048;
+    if (s->kept_n < s->kept_cap)
+        return true;
+    if (cap > KEPT_MAX || p->kept_all + cap > KEPT_ALL_MAX)
+        return false;
+    uint8_t *kept = realloc(s->kept, cap);
+    if (!kept)
+        return false;
+    p->kept_all += cap - s->kept_cap;
+    s->kept = kept;
+    s->kept_cap = cap;
+    return true;
+}
+
 static void on_closed(uv_handle_t *h)
 {
     struct session *s = h->data;
@@ -52,9 +94,10 @@ static void on_closed(uv_handle_t *h)
         at = &(*at)->next;
     *at = s->next;
     close(s->fd);
+    forget_kept(s);
     free(s);
     if (p->freed && !p->sessions)
-        free(p);
+        free_polls(p);
 }
 
 static void end(struct session *s)
@@ -62,6 +105,7 @@ static void end(struct session *s)
     if (s->closing)
         return;
     s->closing = true;
+    tw_map_del(&s->of->by_id, s->hash, s);
     uint32_t asker = s->waiting;
     s->waiting = 0;
     uv_close((uv_handle_t *)&s->poll, on_closed);
@@ -81,7 +125,7 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 
 static void watch(struct session *s)
 {
-    if (!s->over && !s->closing && s->kept_n < KEPT_MAX)
+    if (!s->over && !s->closing && has_room(s))
         uv_poll_start(&s->poll, UV_READABLE, on_readable);
     else if (!s->closing)
         uv_poll_stop(&s->poll);
@@ -91,7 +135,11 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct session *s = poll->data;
     (void)status, (void)events;
-    ssize_t n = recv(s->fd, s->kept + s->kept_n, KEPT_MAX - s->kept_n, MSG_DONTWAIT);
+    if (!has_room(s)) {
+        watch(s);
+        return;
+    }
+    ssize_t n = recv(s->fd, s->kept + s->kept_n, s->kept_cap - s->kept_n, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     s->over = n <= 0;
@@ -104,23 +152,23 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         watch(s);
 }
 
-static struct session *find(struct tw_rt_polls *p, const char *id)
+static bool has_id(const void *item, const void *id)
 {
-    for (struct session *s = p->sessions; s; s = s->next)
-        if (!s->closing && memcmp(s->id, id, TW_POLL_SESSION) == 0)
-            return s;
-    return NULL;
+    return memcmp(((const struct session *)item)->id, id, TW_POLL_SESSION) == 0;
+}
+
+static uint32_t hash_of(const struct tw_rt_polls *p, const char *id)
+{
+    return (uint32_t)tw_hash(&p->key, id, TW_POLL_SESSION);
 }
 
 static struct session *create(struct tw_rt_polls *p, const char *id, const struct tw_addr *remote)
 {
-    unsigned n = 0, of_one = 0;
+    unsigned of_one = 0;
     int pair[2];
-    for (struct session *s = p->sessions; s; s = s->next) {
-        n++;
+    for (struct session *s = p->sessions; s; s = s->next)
         of_one += tw_addr_eq_ip(&s->remote, remote);
-    }
-    struct session *s = n < SESSIONS_MAX && of_one < OF_ONE_MAX ? calloc(1, sizeof(*s)) : NULL;
+    struct session *s = of_one < OF_ONE_MAX ? calloc(1, sizeof(*s)) : NULL;
     if (!s || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) {
         free(s);
         return NULL;
@@ -129,16 +177,20 @@ static struct session *create(struct tw_rt_polls *p, const char *id, const struc
     memcpy(s->id, id, sizeof(s->id));
     s->remote = *remote;
     s->fd = pair[0];
-    if (!p->ops->came(p->user, pair[1], remote) || uv_poll_init(p->loop, &s->poll, s->fd)) {
-        close(s->fd);
-        free(s);
-        return NULL;
+    s->hash = hash_of(p, id);
+    if (tw_map_put(&p->by_id, s->hash, s)) {
+        close(pair[1]);
+    } else if (p->ops->came(p->user, pair[1], remote) && !uv_poll_init(p->loop, &s->poll, s->fd)) {
+        s->poll.data = s;
+        s->next = p->sessions;
+        p->sessions = s;
+        watch(s);
+        return s;
     }
-    s->poll.data = s;
-    s->next = p->sessions;
-    p->sessions = s;
-    watch(s);
-    return s;
+    tw_map_del(&p->by_id, s->hash, s);
+    close(s->fd);
+    free(s);
+    return NULL;
 }
 
 /* What has been brought before is brought again when an answer was lost. */
@@ -160,20 +212,25 @@ static bool confirm(struct session *s, uint64_t down)
     if (down < s->down || down - s->down > s->kept_n)
         return false;
     size_t n = (size_t)(down - s->down);
+    s->down = down;
+    if (n == s->kept_n) {
+        forget_kept(s);
+        return true;
+    }
     s->kept_n -= n;
     memmove(s->kept, s->kept + n, s->kept_n);
-    s->down = down;
     return true;
 }
 
 void tw_rt_polls_request(struct tw_rt_polls *p, uint32_t asker, const struct tw_addr *remote,
                          const struct tw_poll_request *r)
 {
-    struct session *s = find(p, r->session);
-    if (!s && r->up == 0 && r->down == 0)
+    struct session *s = tw_map_get(&p->by_id, hash_of(p, r->session), has_id, r->session);
+    bool begins = !s && r->up == 0 && r->down == 0;
+    if (begins)
         s = create(p, r->session, remote);
     if (!s) {
-        say(p, asker, 410, tw_bytes(NULL, 0));
+        say(p, asker, begins ? 503 : 410, tw_bytes(NULL, 0));
         return;
     }
     s->heard = tw_rt_now();
@@ -221,6 +278,9 @@ int tw_rt_polls_new(uv_loop_t *loop, const struct tw_rt_polls_ops *ops, void *us
     if (!p)
         return TW_ENOMEM;
     *p = (struct tw_rt_polls){ .loop = loop, .ops = ops, .user = user };
+    struct tw_rng rng = tw_rt_rng();
+    tw_map_init(&p->by_id, SESSIONS_MAX);
+    tw_hash_key_init(&p->key, &rng);
     *ret = p;
     return 0;
 }
@@ -231,7 +291,7 @@ void tw_rt_polls_free(struct tw_rt_polls *p)
         return;
     p->freed = true;
     if (!p->sessions) {
-        free(p);
+        free_polls(p);
         return;
     }
     for (struct session *s = p->sessions; s; s = s->next)

@@ -280,7 +280,7 @@ static int over_the_web(struct tw_rt_sockets *r, const struct tw_ice_event *ev, 
             return TW_ENOMEM;
         how->transport = TW_TRANSPORT_TLS;
         how->tls = r->web_client;
-        how->alpn = "http/1.1";
+        how->alpn = TW_RT_ALPN_WEB;
         how->sni = r->sni;
     }
     if (r->proxy && r->proxy_at) {

@@ -187,17 +187,24 @@ void tw_rt_tls_unref(struct tw_rt_tls *t)
     free(t);
 }
 
+/* All at once: GnuTLS adds to what was set. */
+static int set_alpn(gnutls_session_t s, const char *list)
+{
+    enum { MAX = 4 };
+    gnutls_datum_t names[MAX];
+    unsigned n = 0;
+    for (const char *at = list; *at && n < MAX; at += names[n].size, at += *at == ',', n++)
+        names[n] = (gnutls_datum_t){ (uint8_t *)(uintptr_t)at, (unsigned)strcspn(at, ",") };
+    return gnutls_alpn_set_protocols(s, names, n, 0);
+}
+
 int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags, const char *alpn, gnutls_session_t *ret_session)
 {
-    static const gnutls_datum_t turn[] = { { (uint8_t *)(uintptr_t) "stun.turn", 9 },
-                                           { (uint8_t *)(uintptr_t) "stun.nat-discovery", 18 } };
-    const gnutls_datum_t one = { (uint8_t *)(uintptr_t)alpn, alpn ? (unsigned)strlen(alpn) : 0 };
     gnutls_session_t s;
     if (gnutls_init(&s, flags | GNUTLS_NO_SIGNAL))
         return TW_ENOMEM;
-    if (gnutls_priority_set(s, t->priority) ||
-        gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, t->cred) ||
-        gnutls_alpn_set_protocols(s, alpn ? &one : turn, alpn ? 1 : 2, 0)) { /* once: GnuTLS adds to what was set */
+    if (gnutls_priority_set(s, t->priority) || gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, t->cred) ||
+        set_alpn(s, alpn ? alpn : TW_RT_ALPN_TURN)) {
         gnutls_deinit(s);
         return TW_ECRYPTO;
     }

@@ -44,7 +44,11 @@ bool tw_rt_tls_peer_pin(gnutls_session_t session, uint8_t ret_pin[32]);
 struct tw_rt_tls *tw_rt_tls_ref(struct tw_rt_tls *t);
 void tw_rt_tls_unref(struct tw_rt_tls *t);
 
-/* A session; flags as for gnutls_init. alpn: NULL: stun.turn (RFC 7443) and stun.nat-discovery.
+/* RFC 7301 lists, the most wanted first; RFC 7443 for those of TURN. */
+#define TW_RT_ALPN_TURN "stun.turn,stun.nat-discovery"
+#define TW_RT_ALPN_WEB "http/1.1"
+
+/* A session; flags as for gnutls_init. alpn: up to four names with commas; NULL: TURN's.
  * TW_ECRYPTO, TW_ENOMEM. */
 TW_NODISCARD int tw_rt_tls_session(struct tw_rt_tls *t, unsigned flags, const char *alpn,
                                    gnutls_session_t *ret_session);

@@ -71,7 +71,7 @@ size_t tw_poll_answer(unsigned status, size_t body, char out[TW_POLL_HEAD])
     return (size_t)snprintf(out, TW_POLL_HEAD,
                             "HTTP/1.1 %u %s\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
                             "Content-Length: %zu\r\n\r\n",
-                            status, status == 200 ? "OK" : "Gone", body);
+                            status, status == 200 ? "OK" : status == 503 ? "Service Unavailable" : "Gone", body);
 }
 
 /* --- the client's ------------------------------------------------------------------------------------ */

@@ -1,7 +1,7 @@
 /* The simulated network between real kernels: datagrams of TUN devices go through its NATs and links, in
  * real time. What nftables cannot do, every kind of NAT and delay, real sockets get so.
  *
- *   labnet DELAY-MS NAME=IP[,IP][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
+ *   labnet DELAY-MS NAME=IP[,IP][:DELAY-MS][@NAT] ...    NAT as icesim names it: I/AP/keep. Behind one, IP is what the
  *                                            host has; outside it is 198.51.1xx.1, 101 for the first.
  *
  * LABNET_LOSS: of 1000 datagrams so many are lost on each host's link, each way; LABNET_RATE: bytes a second of it. What is
@@ -39,6 +39,7 @@ struct node {
     } flows[FLOWS];                /* that the host began, the newest */
     unsigned flow_at;
     tw_time tcp_up, tcp_down;      /* when its link is free again */
+    tw_time delay;                 /* of its link, one way */
 };
 
 static struct node nodes[MAX_NODES]; /* s=203.0.114.1,.2 has two addresses; TCP goes to the first */
@@ -85,7 +86,7 @@ static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
 
 /* --- TCP ------------------------------------------------------------------------------------------ */
 
-/* A packet on its way: all take as long, so they leave in the order they came. */
+/* A packet on its way, in the order in which they arrive. */
 struct late {
     struct late *next;
     tw_time at;
@@ -93,8 +94,8 @@ struct late {
     size_t n;
     uint8_t b[];
 };
-static struct late *late_first, **late_last = &late_first;
-static tw_time one_way;
+static struct late *late_first, *late_last;
+
 static uint64_t rate; /* bytes a second of each host's link; 0: no limit */
 enum { TCP_QUEUE_MS = 300 };
 
@@ -199,16 +200,17 @@ static void forward_tcp(struct node *from, uint8_t *p, size_t n)
     struct late *l = at ? malloc(sizeof(*l) + n) : NULL;
     if (!l)
         return;
-    *l = (struct late){ .at = at + one_way, .to = to, .n = n };
+    *l = (struct late){ .at = at + from->delay + to->delay, .to = to, .n = n };
     memcpy(l->b, p, n);
-    struct late **place = late_last;
-    if (rate) /* links are not equally busy */
-        for (place = &late_first; *place && (*place)->at <= l->at; place = &(*place)->next) {
-        }
+    struct late **place = &late_first;
+    if (late_last && late_last->at <= l->at) /* nearly always */
+        place = &late_last->next;
+    for (; *place && (*place)->at <= l->at; place = &(*place)->next) {
+    }
     l->next = *place;
     *place = l;
     if (!l->next)
-        late_last = &l->next;
+        late_last = l;
 }
 
 static void deliver_late(void)
@@ -217,7 +219,7 @@ static void deliver_late(void)
         struct late *l = late_first;
         late_first = l->next;
         if (!late_first)
-            late_last = &late_first;
+            late_last = NULL;
         if (write(l->to->fd, l->b, l->n) < 0)
             perror("labnet: write");
         free(l);
@@ -258,6 +260,12 @@ static bool add(char *text, tw_time delay)
     if (!ip || node_n == MAX_NODES)
         return false;
     *ip++ = 0;
+    char *own = strchr(ip, ':');
+    if (own) {
+        *own++ = 0;
+        link.delay = (tw_time)atoi(own) * TW_MSEC;
+    }
+    n->delay = link.delay;
     if (kind) {
         *kind++ = 0;
         static const char *const filters[] = { "blocked", "web", "tls", "proxied" };
@@ -303,7 +311,6 @@ int main(int argc, char **argv)
 {
     s = sim_new((uint64_t)now());
     tw_time delay = argc > 1 ? (tw_time)atoi(argv[1]) * TW_MSEC : 0, offset = sim_now(s) - now();
-    one_way = 2 * delay;
     rate = getenv("LABNET_RATE") ? (uint64_t)atoll(getenv("LABNET_RATE")) : 0;
     for (int i = 2; i < argc; i++)
         if (!add(argv[i], delay)) {

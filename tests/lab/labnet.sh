@@ -1,7 +1,7 @@
 # Network namespaces joined by labnet. Sourced; needs namespaces.sh and lib.sh.
 [ -c /dev/net/tun ] || { echo "SKIP: there is no /dev/net/tun here"; exit 77; }
 
-# net_up DELAY-MS NAME=IP[,IP][@NAT]...: a namespace for each of them.
+# net_up DELAY-MS NAME=IP[,IP][:DELAY-MS][@NAT]...: a namespace for each of them; the delay is that of its link.
 net_up() {
     delay=$1
     shift
@@ -21,7 +21,8 @@ net_up() {
         ip -n "$n" link set lo up
         ip -n "$n" link set "tun$n" up mtu 1500
         ip -n "$n" route add default dev "tun$n"
-        for one in $(echo "${ips%@*}" | tr , ' '); do
+        ips=${ips%@*}
+        for one in $(echo "${ips%:*}" | tr , ' '); do
             ip -n "$n" addr add "$one/32" dev "tun$n"
         done
     done

@@ -59,9 +59,9 @@ static void desk_wake(void *ctx, tw_time now)
 }
 
 void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struct sim_link link,
-                    struct relay_node *relay)
+                    struct relay_node *relay, bool web)
 {
-    static struct tw_rdv_server servers[3];
+    static struct tw_rdv_server servers[4];
     static const char secret[] = "s3cret";
     struct tw_desk_config cfg = { .open = true, .lifetime = 86400, .max_clients = 100000, .patch_rate = 65536 };
     struct tw_env env = { .rng = sim_rng(s) };
@@ -79,8 +79,13 @@ void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struc
         servers[1] = (struct tw_rdv_server){ .addr = relay_node_addr(relay), .turn = true };
         servers[2] = servers[1];
         servers[2].transport = TW_TRANSPORT_TCP;
+        servers[3] = servers[1];
+        servers[3].transport = TW_TRANSPORT_TLS;
+        servers[3].addr.port = DESK_TLS_PORT;
         cfg.servers = servers;
-        cfg.server_n = 3;
+        cfg.server_n = web ? 4 : 3;
+        if (web)
+            relay_node_listen(relay, DESK_TLS_PORT);
         cfg.secret = tw_bytes_str(secret);
         int err = tw_relay_users_add_guest_secret(relay->users, secret, 0);
         assert(!err);
@@ -91,10 +96,12 @@ void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struc
     assert(!err);
     (void)err;
     tw_desk_clock(n->desk, sim_now(s), NODE_NOON);
-    ip.port = DESK_PORT;
-    bool ok = sim_tcp_listen(n->host, 0, ip, NULL);
-    assert(ok);
-    (void)ok;
+    for (uint32_t i = 0; i < 2; i++) {
+        ip.port = i ? DESK_TLS_PORT : DESK_PORT;
+        bool ok = sim_tcp_listen(n->host, i, ip, NULL);
+        assert(ok);
+        (void)ok;
+    }
 }
 
 void desk_node_fini(struct desk_node *n)
@@ -107,8 +114,7 @@ void desk_node_fini(struct desk_node *n)
 
 static void open_ice(struct endpoint_node *n, const struct tw_ice_event *ev)
 {
-    static const struct tw_addr straight = { .family = TW_FAMILY_NONE };
-    struct tw_addr local;
+    struct tw_addr local, straight = { .family = TW_FAMILY_NONE };
     if (ev->type == TW_ICE_MAP)
         return;
     if (ev->type == TW_ICE_CLOSE) {
@@ -127,16 +133,15 @@ static void open_ice(struct endpoint_node *n, const struct tw_ice_event *ev)
     bool tls = ev->socket == TW_ICE_SOCK_TURN
                    ? tw_endpoint_turn(n->ep, ev->sock, ev->server) == TW_TRANSPORT_TLS
                    : ev->via == TW_ICE_VIA_HTTPS; /* what is inside is not simulated */
-    stream_connect(&n->streams, ev->sock,
-                   ev->socket == TW_ICE_SOCK_CONNECT ? STREAM_RFC4571 : STREAM_STUN, tls, ev->local,
-                   ev->remote, straight);
+    bool turn = ev->socket == TW_ICE_SOCK_TURN;
+    stream_connect(&n->streams, ev->sock, ev->socket == TW_ICE_SOCK_CONNECT ? STREAM_RFC4571 : STREAM_STUN, tls, ev->local,
+                   ev->remote, turn || ev->via ? n->proxy : straight);
 }
 
 static void open_link(struct endpoint_node *n, uint32_t sock)
 {
-    static const struct tw_addr straight = { .family = TW_FAMILY_NONE };
     struct tw_addr from = { .family = n->desk.family };
-    stream_connect(&n->streams, sock, STREAM_RAW, n->tls, from, n->desk, straight);
+    stream_connect(&n->streams, sock, STREAM_RAW, n->tls, from, n->desk, n->proxy);
 }
 
 static bool is_link(uint32_t sock)
@@ -317,7 +322,7 @@ static void on_stream_open(void *ctx, tw_time now, struct stream *s)
     struct endpoint_node *n = ctx;
     struct tw_addr local = s->local, remote = s->remote;
     if (is_link(s->id))
-        tw_endpoint_link_up(n->ep, now, s->id, &remote, NULL);
+        tw_endpoint_link_up(n->ep, now, s->id, n->proxy.family ? NULL : &remote, NULL);
     else
         tw_endpoint_opened(n->ep, now, s->id, 0, &local);
     endpoint_node_pump(n);
@@ -367,7 +372,8 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
     n->tls = how->tls;
     n->host = sim_host(s, ip, nat, link);
     n->desk = desk;
-    n->desk.port = DESK_PORT;
+    n->desk.port = how->tls ? DESK_TLS_PORT : DESK_PORT;
+    n->proxy = how->proxy;
     sim_host_attach(n->host, n, on_receive, NULL, on_wake);
     streams_init(&n->streams, n->host, n);
     n->streams.opened = on_stream_open;

@@ -8,7 +8,7 @@
 #include "rendezvous/server.h"
 #include "stream.h"
 
-enum { DESK_PORT = 80, NODE_CONNS = 8, NODE_INBOX = 1 << 20 };
+enum { DESK_PORT = 80, DESK_TLS_PORT = 443, NODE_CONNS = 8, NODE_INBOX = 1 << 20 };
 #define NODE_NOON ((uint64_t)20000 * 86400000 + 43200000) /* what clocks say when a run begins */
 
 struct desk_node {
@@ -22,9 +22,10 @@ struct desk_node {
     bool (*tamper)(struct desk_node *n, uint8_t *p, size_t len); /* false: the bytes are dropped */
 };
 
-/* Recommends the relay (NULL: none), whose users it knows the secret of. */
+/* Recommends the relay (NULL: none), whose users it knows the secret of; web: at 443, too, in TLS, which also stands for TURN inside
+ * the rendezvous. */
 void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struct sim_link link,
-                    struct relay_node *relay);
+                    struct relay_node *relay, bool web);
 void desk_node_fini(struct desk_node *n);
 
 /* What an endpoint's user saw of a connection. */
@@ -51,6 +52,7 @@ struct endpoint_node {
     struct tw_ice_interface interface;
     struct streams streams;
     struct tw_addr desk;       /* every server's name means this */
+    struct tw_addr proxy;      /* through which all goes but what is straight to a peer; family NONE: there is none */
     struct node_conn conns[NODE_CONNS];
     unsigned conn_n, knocks, onlines, offlines, invited;
     char offline_why[128], ticket[16384]; /* ticket: the last one to be carried by hand */
@@ -61,6 +63,7 @@ struct endpoint_node_config {
     uint8_t key;               /* which identity */
     bool listen, allow_any, unlisted, no_server, tcp;
     bool tls;                  /* the rendezvous is spoken to in TLS */
+    struct tw_addr proxy;      /* family NONE: there is none */
     unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */

@@ -20,7 +20,7 @@ static void begin(uint64_t seed)
     memset(&w, 0, sizeof(w));
     w.sim = sim_new(seed);
     relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), HERE, 1);
-    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), HERE, &w.relay);
+    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), HERE, &w.relay, false);
     relay_node_start(&w.relay);
     relay_node_listen(&w.relay, 3478);
 }
@@ -277,6 +277,23 @@ static void a_cold_start_with_the_wrong_day_gets_there(void **state)
     (void)state;
     cold_start(4, -13 * 3600 * 1000, "hello", &start);
     assert_in_range(trips(at_b()->early_at - start), 300, 605);
+    end();
+}
+
+/* A server that takes connections and ends them: the call that went with the first request is not lost, but the dial ends. */
+static void a_server_that_hangs_up_is_given_up(void **state)
+{
+    (void)state;
+    begin(5);
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+    run(TW_SEC);
+    tw_desk_drain(w.desk.desk, sim_now(w.sim));
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .no_server = true });
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+    run(14 * TW_SEC);
+    assert_false(c->closed);
+    run(3 * TW_SEC);
+    assert_true(c->closed && c->code == TW_ENDPOINT_CODE_SERVER);
     end();
 }
 
@@ -932,6 +949,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(a_cold_start_needs_one_more),
            cmocka_unit_test(what_is_too_long_for_a_request_follows_it),
            cmocka_unit_test(a_cold_start_with_the_wrong_day_gets_there),
+           cmocka_unit_test(a_server_that_hangs_up_is_given_up),
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),
