@@ -393,55 +393,24 @@ static int choose_links(struct conn *c, const struct tw_address *peer)
     return next_link(c) ? 0 : TW_ENOTFOUND;
 }
 
-static size_t names_of(const struct tw_endpoint *e, const struct tw_key *key, const uint8_t *invite,
-                       struct tw_key out[2])
+int ep_may_dial(const struct tw_endpoint *e, const struct tw_key *key)
 {
-    uint64_t ms = ep_unix_ms(e), left = TW_RDV_DAY_MS - ms % TW_RDV_DAY_MS;
-    struct tw_mailbox_of of = { (uint32_t)(ms / TW_RDV_DAY_MS), LAN_LABEL, tw_bytes(invite, invite ? TW_INVITE_SIZE : 0) };
-    size_t n = tw_mailbox_name(key, &of, &out[0]) == 0;
-    bool late = left < TW_RDV_NEIGHBOUR_MS, early = TW_RDV_DAY_MS - left < TW_RDV_NEIGHBOUR_MS; /* clocks differ */
-    of.epoch += late;
-    of.epoch -= early;
-    return n + ((late || early) && n && tw_mailbox_name(key, &of, &out[1]) == 0);
-}
-
-static void seek(struct conn *c)
-{
-    struct tw_endpoint *e = c->e;
-    size_t n = names_of(e, &c->peer.key, NULL, e->seek);
-    if (c->peer.invited)
-        n += names_of(e, &c->peer.key, c->peer.invite, e->seek + n);
-    struct tw_endpoint_event *ev = ep_push(e, TW_EP_SEEK);
-    ev->conn = c->id;
-    ev->data = tw_bytes(e->seek, n * sizeof(e->seek[0]));
-}
-
-size_t tw_endpoint_names(const struct tw_endpoint *e, struct tw_key *out, size_t cap)
-{
-    struct tw_key two[2];
-    size_t n = 0;
-    for (size_t i = 0; i <= e->invite_n; i++) {
-        if (i == e->invite_n && e->cfg.unlisted)
-            break;
-        size_t k = names_of(e, &e->self.key, i < e->invite_n ? e->invites[i].secret : NULL, two);
-        for (size_t j = 0; j < k && n < cap; j++)
-            out[n++] = two[j];
-    }
-    return n;
+    const struct tw_mailbox_of probe = { 0, "", tw_bytes(NULL, 0) };
+    struct tw_key name;
+    if (tw_key_eq(key, &e->self.key))
+        return TW_EINVAL;
+    if (e->closing)
+        return TW_ESTATE;
+    return tw_mailbox_name(key, &probe, &name) ? TW_EMALFORMED : 0;
 }
 
 int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address *peer, struct tw_bytes early,
                      uint32_t *ret_conn)
 {
-    const struct tw_mailbox_of probe = { 0, "", tw_bytes(NULL, 0) };
-    struct tw_key name;
     e->now = now;
-    if (tw_key_eq(&peer->key, &e->self.key) || early.n > TW_ENDPOINT_EARLY_MAX)
-        return TW_EINVAL;
-    if (e->closing)
-        return TW_ESTATE;
-    if (tw_mailbox_name(&peer->key, &probe, &name))
-        return TW_EMALFORMED;
+    int err = early.n > TW_ENDPOINT_EARLY_MAX ? TW_EINVAL : ep_may_dial(e, &peer->key);
+    if (err)
+        return err;
     struct conn *c = ep_conn_take(e);
     if (!c)
         return TW_EFULL;
@@ -450,7 +419,7 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     c->state = CONN_LINKING;
     c->give_up_at = c->link_by = now + LINK_WITHIN;
     ep_random(e, c->secret, sizeof(c->secret));
-    int err = choose_links(c, peer);
+    err = choose_links(c, peer);
     if (err == TW_ENOTFOUND && e->cfg.lan) { /* then in this network only */
         err = 0;
         c->give_up_at = now + SEEK_WITHIN;
@@ -470,7 +439,7 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     }
     *ret_conn = c->id;
     if (e->cfg.lan)
-        seek(c);
+        ep_lan_seek(c);
     tw_ice_set_controlling(c->ice, now, true);
     ep_links_tick(e);
     try_call(c);
@@ -501,49 +470,6 @@ void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
     for (uint16_t i = 0; i < e->slot_n; i++)
         if (e->slots[i])
             on_link(e->slots[i], l);
-}
-
-static struct link *lan_link(struct tw_endpoint *e, const struct tw_addr *at)
-{
-    struct tw_rdv_addr server = { .port = at->port, .plain = true };
-    struct tw_addr ip = tw_addr_ip_only(at);
-    char text[TW_ADDR_STRLEN];
-    snprintf(server.host, sizeof(server.host), "%s", tw_addr_format(&ip, text));
-    struct link *l = ep_link_get(e, &server);
-    if (l)
-        l->lan = true;
-    return l;
-}
-
-void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const struct tw_addr *at)
-{
-    struct conn *c = ep_conn_find(e, conn);
-    e->now = now;
-    struct link *l = c && c->caller && !c->alt.link && !c->by_hand && c->state <= CONN_CALLING ? lan_link(e, at) : NULL;
-    if (!l || l == c->call.link)
-        return;
-    c->alt.link = l;
-    if (ep_link_is_up(l))
-        on_link(c, l);
-    else
-        ep_links_tick(e);
-}
-
-int tw_endpoint_desk(struct tw_endpoint *e, tw_time now, const struct tw_addr *at, const char *token)
-{
-    char *copy = strdup(token);
-    e->now = now;
-    struct link *l = copy ? lan_link(e, at) : NULL;
-    if (!l) {
-        free(copy);
-        return copy ? TW_EFULL : TW_ENOMEM;
-    }
-    free(e->lan_token);
-    e->lan_token = copy;
-    l->token = copy;
-    l->own = true;
-    ep_links_tick(e);
-    return 0;
 }
 
 /* The server of this call does not help: the next one, or it is over. */

@@ -203,6 +203,8 @@ struct link *ep_link_of(struct tw_endpoint *e, uint32_t sock);
 void ep_links_close(struct tw_endpoint *e);
 
 /* --- conn.c --- */
+/* Whether that key may be dialled now: 0, TW_EINVAL, TW_ESTATE or TW_EMALFORMED. */
+int ep_may_dial(const struct tw_endpoint *e, const struct tw_key *key);
 struct conn *ep_conn_new(struct tw_endpoint *e);
 struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id);
 struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock);
@@ -232,6 +234,10 @@ void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w);
 void ep_hear(struct conn *c, const struct tw_word *w);
 void ep_begin_boxes(struct conn *c);
 void ep_conn_on_word(struct conn *c, const struct tw_word *w);
+
+/* --- lan.c --- */
+/* Asks for the peer in this network. */
+void ep_lan_seek(struct conn *c);
 
 /* --- ticket.c --- */
 /* All is gathered, or enough of it: what is to be carried to the other side. */

@@ -90,15 +90,10 @@ static struct conn *take(struct tw_endpoint *e, const struct tw_address *peer, b
 
 int tw_endpoint_dial_by_hand(struct tw_endpoint *e, tw_time now, const struct tw_address *peer, uint32_t *ret_conn)
 {
-    const struct tw_mailbox_of probe = { 0, "", tw_bytes(NULL, 0) };
-    struct tw_key name;
     e->now = now;
-    if (tw_key_eq(&peer->key, &e->self.key))
-        return TW_EINVAL;
-    if (e->closing)
-        return TW_ESTATE;
-    if (tw_mailbox_name(&peer->key, &probe, &name))
-        return TW_EMALFORMED;
+    int err = ep_may_dial(e, &peer->key);
+    if (err)
+        return err;
     struct conn *c = take(e, peer, true);
     if (!c)
         return TW_EFULL;

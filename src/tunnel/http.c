@@ -92,6 +92,18 @@ struct tw_bytes tw_http_get(const struct tw_http *h, const char *name)
     return tw_bytes(NULL, 0);
 }
 
+bool tw_http_number(struct tw_bytes text, uint64_t max, uint64_t *ret)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9' || n > max / 10)
+            return false;
+        n = n * 10 + (uint64_t)(text.p[i] - '0');
+    }
+    *ret = n;
+    return text.n && n <= max;
+}
+
 bool tw_http_has(const struct tw_http *h, const char *name, const char *token)
 {
     for (size_t i = 0; i < h->n; i++) {

@@ -20,6 +20,8 @@ struct tw_http {
 TW_NODISCARD int tw_http_parse(struct tw_bytes in, bool request, struct tw_http *ret_head, size_t *ret_used);
 /* A field's value, the first of that name (lower case); empty: there is none. */
 struct tw_bytes tw_http_get(const struct tw_http *h, const char *name);
+/* A decimal number, as Content-Length has it; false: it is none, or above max. */
+bool tw_http_number(struct tw_bytes text, uint64_t max, uint64_t *ret);
 /* Whether a field's list of tokens has this one, in whatever case. */
 bool tw_http_has(const struct tw_http *h, const char *name, const char *token);
 

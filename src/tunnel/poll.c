@@ -8,18 +8,6 @@
 
 enum { HEAD_MAX = 4096, UP_MAX = 2 * TW_POLL_BODY };
 
-static bool number(struct tw_bytes b, uint64_t max, uint64_t *ret)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < b.n; i++) {
-        if (b.p[i] < '0' || b.p[i] > '9' || n > max / 10)
-            return false;
-        n = n * 10 + (uint64_t)(b.p[i] - '0');
-    }
-    *ret = n;
-    return b.n && n <= max;
-}
-
 /* --- the server's side ------------------------------------------------------------------------------- */
 
 static bool part(struct tw_bytes *rest, struct tw_bytes *ret)
@@ -45,7 +33,7 @@ static bool read_target(struct tw_bytes target, struct tw_poll_request *r)
             return false;
     memcpy(r->session, session.p, TW_POLL_SESSION);
     r->session[TW_POLL_SESSION] = 0;
-    return number(up, UINT64_MAX / 16, &r->up) && number(down, UINT64_MAX / 16, &r->down);
+    return tw_http_number(up, UINT64_MAX / 16, &r->up) && tw_http_number(down, UINT64_MAX / 16, &r->down);
 }
 
 int tw_poll_parse(struct tw_bytes in, struct tw_poll_request *r, size_t *ret_used)
@@ -57,7 +45,7 @@ int tw_poll_parse(struct tw_bytes in, struct tw_poll_request *r, size_t *ret_use
     if (err == TW_ESHORT && in.n < HEAD_MAX)
         return TW_ESHORT;
     if (err || !tw_bytes_eq(h.method, tw_bytes_str("POST")) || !read_target(h.target, r) ||
-        !number(tw_http_get(&h, "content-length"), TW_POLL_BODY, &body))
+        !tw_http_number(tw_http_get(&h, "content-length"), TW_POLL_BODY, &body))
         return TW_EMALFORMED;
     if (in.n - head < body)
         return TW_ESHORT;
@@ -156,7 +144,7 @@ int tw_poll_recv(struct tw_poll *p, unsigned conn, struct tw_bytes in, size_t *r
         return TW_EMALFORMED;
     if (!tw_bytes_eq(h.status, tw_bytes_str("200")))
         return TW_ENOTFOUND;
-    if (!number(tw_http_get(&h, "content-length"), TW_POLL_BODY, &body))
+    if (!tw_http_number(tw_http_get(&h, "content-length"), TW_POLL_BODY, &body))
         return TW_EMALFORMED;
     if (in.n - head < body)
         return 0;

@@ -281,18 +281,6 @@ static bool answer_challenge(struct tw_proxy *p, const struct tw_http *h)
     return false; /* Basic was what we began with */
 }
 
-static size_t number(struct tw_bytes b, bool *ret_valid)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < b.n && n < BODY_MAX; i++) {
-        if (b.p[i] < '0' || b.p[i] > '9')
-            b.n = 0;
-        n = n * 10 + (size_t)(b.p[i] - '0');
-    }
-    *ret_valid = b.n > 0 && n < BODY_MAX;
-    return n;
-}
-
 static enum tw_proxy_step refused(struct tw_proxy *p, struct tw_bytes status)
 {
     static const struct {
@@ -328,7 +316,7 @@ static enum tw_proxy_step read_answer(struct tw_proxy *p, size_t *ret_left)
 {
     struct tw_http h;
     size_t used;
-    bool sized;
+    uint64_t body;
     int err = tw_http_parse(tw_bytes(p->in, p->in_n), false, &h, &used);
     if (err == TW_ESHORT)
         return p->in_n < HEAD_MAX ? TW_PROXY_MORE : fail(p, "the proxy's answer is too long");
@@ -343,7 +331,8 @@ static enum tw_proxy_step read_answer(struct tw_proxy *p, size_t *ret_left)
     if (!answer_challenge(p, &h))
         return fail(p, p->url.user[0] ? "the proxy does not accept that user name and password"
                                       : "the proxy wants a user name and password (http://USER:PASSWORD@HOST:PORT)");
-    p->body = number(tw_http_get(&h, "content-length"), &sized);
+    bool sized = tw_http_number(tw_http_get(&h, "content-length"), BODY_MAX, &body);
+    p->body = sized ? (size_t)body : 0;
     if (!sized || tw_http_has(&h, "connection", "close") || tw_http_has(&h, "proxy-connection", "close"))
         return TW_PROXY_AGAIN;
     p->in_n -= used;
