@@ -326,6 +326,7 @@ int cmd_forward(int argc, char **argv)
     f.redial.stubborn = true;
     f.peer.verb = argv[0];
     f.peer.on_event = on_event;
+    f.peer.serves = true;
     status = peer_open(&f.peer, &o, &cfg, false);
     if (status)
         return status;

@@ -282,6 +282,8 @@ static void on_event(struct tw_rt_ice *r, const struct tw_ice_event *ev)
         else
             fputs("the path is lost; looking for another\n", stderr);
         break;
+    case TW_ICE_SILENCE:
+        break;
     case TW_ICE_FAILED:
         explain();
         finish(EXIT_FAILED);

@@ -447,6 +447,7 @@ int cmd_listen(int argc, char **argv)
     cfg.unlisted = l.access.unlisted;
     l.peer.verb = argv[0];
     l.peer.on_event = on_event;
+    l.peer.serves = true;
     status = peer_open(&l.peer, &l.o, &cfg, l.stdio);
     if (status)
         return status;

@@ -54,12 +54,17 @@ static const char *field(const char *from, const char *name, char *out, size_t c
 
 static void show(const char *state)
 {
-    char pid[16], verb[16], key[80], online[8], since[24], rung[16], local[80], remote[80], rtt[16], sent[24], got[24];
+    char pid[16], verb[16], key[80], online[8], since[24], rung[16], local[80], remote[80], rtt[16], sent[24], got[24], wakes[24];
     field(state, "since", since, sizeof(since));
     printf("%s %s as %s%s, %lld s\n", field(state, "verb", verb, sizeof(verb)), field(state, "pid", pid, sizeof(pid)),
            field(state, "key", key, sizeof(key)),
            !strcmp(field(state, "online", online, sizeof(online)), "true") ? ", can be dialled" : "",
            (long long)time(NULL) - strtoll(since, NULL, 10));
+    double hours = (double)(time(NULL) - strtoll(since, NULL, 10)) / 3600;
+    if (hours > 0)
+        printf("  in all %.0f packets and %.0f bytes sent an hour, woken %.0f times an hour by time alone\n",
+               strtod(field(state, "packets_sent", sent, sizeof(sent)), NULL) / hours, strtod(field(state, "bytes_sent", got, sizeof(got)), NULL) / hours,
+               strtod(field(state, "wakeups", wakes, sizeof(wakes)), NULL) / hours);
     const char *at = strstr(state, "\"connections\":[");
     for (at = at ? strchr(at, '{') : NULL; at; at = strchr(at + 1, '{'))
         printf("  %s\n    %-8s %s ms  %s to %s  sent %s, received %s\n", field(at, "key", key, sizeof(key)),

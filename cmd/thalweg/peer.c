@@ -81,6 +81,13 @@ static void say_path(struct peer *p, const struct tw_endpoint_event *ev)
                   tw_rung_name(path->rung), peer_ms(p), rtt, local, remote);
     else
         peer_json(p, "path", ",\"conn\":%u,\"rung\":%s,\"ms\":%f", ev->conn, tw_rung_name(path->rung), peer_ms(p));
+    if (p->logs) {
+        struct tw_endpoint_conn c;
+        if (!tw_endpoint_conn(p->rt.endpoint, ev->conn, &c))
+            peer_say(p, "thalweg: %s: %s%s%s%s%s", text_of_key(&c.key), path->rung == TW_RUNG_NONE ? "no way; looking for another one" : "by ",
+                     path->rung == TW_RUNG_NONE ? "" : tw_rung_name(path->rung), path->local.family ? ", " : "",
+                     path->local.family ? local : "", path->local.family ? " to " : "");
+    }
     if (!p->ladder)
         return;
     if (path->local.family)
@@ -166,6 +173,21 @@ static void on_keylog(void *ctx, const char *line)
 {
     fprintf(ctx, "%s\n", line);
     fflush(ctx);
+}
+
+/* Into a file of that connection's: few ever trace, and each line is there if the process dies. */
+static void on_trace(void *ctx, uint32_t trace, enum tw_endpoint_trace what, const void *data, size_t n)
+{
+    static const char *const kinds[] = { [TW_TRACE_TAPE] = "tape", [TW_TRACE_QLOG] = "qlog" };
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%ld-%u.%s", (const char *)ctx, (long)getpid(), trace, kinds[what]);
+    FILE *f = fopen(path, "ae");
+    if (!f)
+        return;
+    fwrite(data, 1, n, f);
+    if (what == TW_TRACE_TAPE)
+        putc('\n', f);
+    fclose(f);
 }
 
 /* --- options ---------------------------------------------------------------------------------------- */
@@ -311,6 +333,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     p->events = stdout_is_data ? stderr : stdout;
     p->begun = tw_rt_now();
     p->ladder = !o.json && isatty(2);
+    p->logs = p->serves && !o.json && !p->ladder;
     struct tw_rt_endpoint_config rt = { .on_event = on_event, .on_note = on_note, .user = p };
     int status = peer_read_servers(&o, cfg);
     if (o.by_hand) /* whatever the configuration file says */
@@ -331,6 +354,12 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
         fprintf(stderr, "thalweg: --keylog %s: %s\n", o.keylog, strerror(errno));
         return EXIT_FAILED;
     }
+    if (o.trace && access(o.trace, W_OK | X_OK)) {
+        fprintf(stderr, "thalweg: --trace %s: %s\n", o.trace, strerror(errno));
+        return EXIT_FAILED;
+    }
+    cfg->trace = o.trace ? on_trace : NULL;
+    cfg->trace_ctx = (void *)(uintptr_t)o.trace;
     cfg->seed = seed;
     cfg->ice.no_mapping = o.no_mapping;
     cfg->lan = !o.no_lan && !o.relay_only && !o.by_hand;

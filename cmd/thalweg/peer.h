@@ -17,7 +17,7 @@ struct peer_options {
     struct cmd_list servers, ice_servers;
     const char *ice_user, *ice_password;
     bool by_hand;
-    const char *token, *key, *rungs, *keylog, *ca;
+    const char *token, *key, *rungs, *keylog, *trace, *ca;
     const char *proxy, *sni;
     bool relay_only, json, verbose, no_mapping, no_lan, web, strict_tls;
 };
@@ -40,6 +40,7 @@ struct peer_options {
     { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
     { "--web", NULL, &(o)->web, 0, 0, "listen at ports 80 and 443, too, to which firewalls let others through" }, \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \
+    { "--trace", "FOLDER", &(o)->trace, 0, 0, "write down there how each connection found its ways: a tape and a qlog" }, \
     { "--json", NULL, &(o)->json, 0, 0, "one event a line, as JSON" },                                     \
     { "-v,--verbose", NULL, &(o)->verbose, 0, 0, "say more of what is tried" }
 
@@ -67,6 +68,7 @@ struct peer {
     unsigned online;         /* bits: at which of our servers we can be dialled */
     bool ending;
     bool ladder;             /* show each step, for a person who waits */
+    bool serves, logs;       /* serves: runs for long, set before peer_open(); logs: a line for each change of way, then */
     int status;
     uv_signal_t signals[2];
     /* Every event that no pipe and no flow takes. */

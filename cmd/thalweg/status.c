@@ -35,7 +35,23 @@ static void text(FILE *f, const char *name, const char *value)
     cmd_json_string(f, value);
 }
 
-static void print_conn(FILE *f, const struct tw_endpoint_conn *c)
+/* [rung, seconds ago, local, remote] of the last ways, the oldest first. */
+static void print_history(FILE *f, const struct tw_endpoint *e, uint32_t conn)
+{
+    struct tw_endpoint_step steps[16];
+    char local[TW_ADDR_STRLEN], remote[TW_ADDR_STRLEN];
+    size_t n = tw_endpoint_history(e, conn, steps, 16);
+    fprintf(f, ",\"history\":[");
+    for (size_t i = 0; i < n; i++) {
+        const struct tw_endpoint_path *p = &steps[i].path;
+        fprintf(f, "%s[\"%s\",%.1f,\"%s\",\"%s\"]", i ? "," : "", tw_rung_name(p->rung),
+                (double)(tw_rt_now() - steps[i].at) / (double)TW_SEC, p->local.family ? tw_addr_format(&p->local, local) : "",
+                p->local.family ? tw_addr_format(&p->remote, remote) : "");
+    }
+    fprintf(f, "]");
+}
+
+static void print_conn(FILE *f, const struct tw_endpoint *e, uint32_t id, const struct tw_endpoint_conn *c)
 {
     char key[TW_ADDRESS_LEN + 1], addr[TW_ADDR_STRLEN];
     tw_key_format(&c->key, key);
@@ -45,8 +61,10 @@ static void print_conn(FILE *f, const struct tw_endpoint_conn *c)
         text(f, "local", tw_addr_format(&c->path.local, addr));
         text(f, "remote", tw_addr_format(&c->path.remote, addr));
     }
-    fprintf(f, ",\"rtt_ms\":%.2f,\"waits_ms\":%.2f,\"sent\":%llu,\"received\":%llu,\"mtu\":%zu}",
+    fprintf(f, ",\"rtt_ms\":%.2f,\"waits_ms\":%.2f,\"sent\":%llu,\"received\":%llu,\"mtu\":%zu",
             (double)c->rtt / (double)TW_MSEC, (double)c->path.waits / (double)TW_MSEC, (unsigned long long)c->sent, (unsigned long long)c->received, c->mtu);
+    print_history(f, e, id);
+    fprintf(f, "}");
 }
 
 static void print_state(FILE *f, const struct status *s)
@@ -56,13 +74,16 @@ static void print_state(FILE *f, const struct status *s)
     char key[TW_ADDRESS_LEN + 1];
     const char *between = "";
     tw_key_format(tw_endpoint_key(e), key);
-    fprintf(f, "{\"pid\":%ld,\"verb\":\"%s\",\"key\":\"%s\",\"since\":%lld,\"online\":%s,\"connections\":[",
-            (long)getpid(), s->p->verb, key, (long long)s->since, s->p->online ? "true" : "false");
+    struct tw_endpoint_costs k = tw_endpoint_costs(e);
+    fprintf(f, "{\"pid\":%ld,\"verb\":\"%s\",\"key\":\"%s\",\"since\":%lld,\"online\":%s,\"wakeups\":%llu,\"packets_sent\":%llu,"
+               "\"bytes_sent\":%llu,\"connections\":[",
+            (long)getpid(), s->p->verb, key, (long long)s->since, s->p->online ? "true" : "false", (unsigned long long)k.wakes,
+            (unsigned long long)k.packets, (unsigned long long)k.bytes);
     for (uint32_t id = tw_endpoint_next(e, 0); id; id = tw_endpoint_next(e, id)) {
         if (tw_endpoint_conn(e, id, &c))
             continue;
         fputs(between, f);
-        print_conn(f, &c);
+        print_conn(f, e, id, &c);
         between = ",";
     }
     fputs("]}\n", f);

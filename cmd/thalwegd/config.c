@@ -10,6 +10,7 @@
 
 #include "rt/ifaces.h"
 #include "rt/os.h"
+#include "state.h"
 #include "version.h"
 
 static TW_PRINTF(1, 2) bool complain(const char *fmt, ...)
@@ -250,10 +251,11 @@ static bool make_up_secret(struct config *c, const struct options *o, const stru
     uint8_t random[20];
     if (before && before->rendezvous_secret[0]) {
         memcpy(c->rendezvous_secret, before->rendezvous_secret, sizeof(c->rendezvous_secret));
-    } else {
+    } else if (!state_get(o, "relay-secret", c->rendezvous_secret, sizeof(c->rendezvous_secret))) {
         randombytes_buf(random, sizeof(random));
         sodium_bin2base64(c->rendezvous_secret, sizeof(c->rendezvous_secret), random, sizeof(random),
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+        state_put(o, "relay-secret", c->rendezvous_secret);
     }
     return !tw_relay_users_add_guest_secret(c->users, c->rendezvous_secret,
                                             (uint32_t)(o->rendezvous_quota ? o->rendezvous_quota : RENDEZVOUS_QUOTA));
@@ -370,9 +372,16 @@ static bool make_tls(struct config *c, const struct options *o, options_opener *
         c->tls = tw_rt_tls_ref(before->tls);
         return true;
     }
-    if (c->self_signed)
-        return !tw_rt_tls_new_self_signed(o->cipher_list, &c->tls, &why) ||
-               complain("no self-signed certificate: %s", why);
+    if (c->self_signed) {
+        static const char name[] = "self-signed.key";
+        char key[2048] = "";
+        bool had = state_get(o, name, key, sizeof(key));
+        bool ok = !tw_rt_tls_new_self_signed(o->cipher_list, key, sizeof(key), &c->tls, &why);
+        if (ok && !had)
+            state_put(o, name, key);
+        sodium_memzero(key, sizeof(key));
+        return ok || complain("no self-signed certificate: %s", why);
+    }
     bool ok = read_file("cert", o->cert, open_file, &cfg.cert) &&
               read_file("pkey", o->pkey, open_file, &cfg.key);
     if (ok && tw_rt_tls_new(&cfg, &c->tls, &why))

@@ -133,8 +133,12 @@ static const struct option table[] = {
     /* TLS */
     { 0, "cert", TEXT, AT(cert), 0, 0, "FILE",
       "Certificate, and its chain behind it, in PEM. Without one a self-signed certificate is made "
-      "at each start." },
+      "at each start, with a new key unless there is a --state-dir." },
     { 0, "pkey", TEXT, AT(pkey), 0, 0, "FILE", "Its private key, in PEM." },
+    { 0, "state-dir", TEXT, AT(state_dir), 0, 0, "FOLDER",
+      "What is made up is kept there, and the same after a restart: the self-signed certificate's key (which the pin in the "
+      "rendezvous's URL means), its token, and the secret behind its users' names. Default: what systemd names (StateDirectory=), or "
+      "nothing is kept." },
     { 0, "pkey-pwd", TEXT, AT(pkey_pwd), 0, 0, "PASSWORD", "The key's password." },
     { 0, "cipher-list", TEXT, AT(cipher_list), 0, 0, "LIST",
       "A GnuTLS priority string. Default: TLS 1.2 and 1.3 with forward secrecy and AEAD." },

@@ -16,7 +16,7 @@ struct option_list {
 struct options {
     struct option_list listening_ip, relay_ip, external_ip, users, allowed, denied, nat64, secrets,
         rendezvous_tokens, trusted_proxies;
-    char *config_file, *realm, *pidfile, *log_file, *alternate_server, *cert, *pkey, *pkey_pwd,
+    char *config_file, *realm, *pidfile, *log_file, *alternate_server, *cert, *pkey, *pkey_pwd, *state_dir,
         *cipher_list, *separator, *database, *proc_user, *proc_group, *prometheus_address,
         *log_format;
     unsigned long listening_port, tls_port, alt_port, alt_tls_port, relay_threads, min_port,

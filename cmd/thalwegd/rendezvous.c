@@ -8,6 +8,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "rt/desk.h"
+#include "state.h"
 
 enum { TOKEN_LEN = 22, SERVERS = 4, LIFETIME = 86400 };
 
@@ -64,9 +65,12 @@ static bool take_tokens(const struct options *o)
         if (!(r.tokens[r.token_n++] = strdup(o->rendezvous_tokens.v[i])))
             return false;
     if (r.token_n == 0 && !o->rendezvous_open) {
-        randombytes_buf(random, sizeof(random));
-        sodium_bin2base64(r.made_up, sizeof(r.made_up), random, sizeof(random),
-                          sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+        if (!state_get(o, "token", r.made_up, sizeof(r.made_up))) {
+            randombytes_buf(random, sizeof(random));
+            sodium_bin2base64(r.made_up, sizeof(r.made_up), random, sizeof(random),
+                              sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+            state_put(o, "token", r.made_up);
+        }
         r.tokens[r.token_n++] = r.made_up;
     }
     r.cfg.desk.tokens = (const char *const *)r.tokens;

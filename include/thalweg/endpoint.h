@@ -46,6 +46,8 @@ enum tw_rung {
 TW_API const char *tw_rung_name(enum tw_rung rung);
 
 /* Copied by tw_endpoint_new, strings and all. */
+enum tw_endpoint_trace { TW_TRACE_TAPE, TW_TRACE_QLOG };
+
 struct tw_endpoint_config {
     const uint8_t *seed;         /* TW_SEED_SIZE bytes: the identity */
     bool listen;                 /* be there to be dialled */
@@ -64,6 +66,10 @@ struct tw_endpoint_config {
     uint32_t max_conns;          /* 0: 1024; at most 4095 */
     void (*keylog)(void *ctx, const char *line); /* TLS secrets, to decrypt captures with; NULL: never */
     void *keylog_ctx;
+    /* A trace of what happens on connection number `trace`, counted from 1: lines of an agent's tape (docs/internals/tape.md), or pieces
+     * of QUIC's qlog. Neither has keys or content; addresses are masked in the one and not in the other. NULL: no trace. */
+    void (*trace)(void *ctx, uint32_t trace, enum tw_endpoint_trace what, const void *data, size_t n);
+    void *trace_ctx;
 };
 
 enum tw_endpoint_event_type {
@@ -138,7 +144,7 @@ TW_API void tw_endpoint_nat64(struct tw_endpoint *e, tw_time now, const struct t
 
 /* Completions of LINK and ICE events. why: lives as long as the endpoint, when a link could not be opened or is over; NULL: it
  * stands, at `remote` (NULL: behind a proxy, and not known). */
-TW_API void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *remote,
+TW_API void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *local, const struct tw_addr *remote,
                                 const char *why);
 TW_API void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err,
                                const struct tw_addr *local);
@@ -155,6 +161,18 @@ TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */
 /* And of one inside a WebSocket, at which rendezvous: as that is reached, with TW_TURN_PROTOCOL. NULL: it is gone. */
 TW_API const struct tw_rdv_addr *tw_endpoint_turn_at(const struct tw_endpoint *e, uint32_t sock, unsigned server);
+/* The last ways that a connection took, the oldest first, and when (of the clock that `now` is). Returns how many. */
+struct tw_endpoint_step {
+    tw_time at;
+    struct tw_endpoint_path path;
+};
+TW_API size_t tw_endpoint_history(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_step *out, size_t cap);
+/* What all of it has cost so far: packets to networks and servers, their bytes, and how often time alone woke it. */
+struct tw_endpoint_costs {
+    uint64_t packets, bytes, wakes;
+};
+TW_API struct tw_endpoint_costs tw_endpoint_costs(const struct tw_endpoint *e);
+
 /* Before tw_endpoint_link_up(): that server may not be who it should be, or everybody can read along. Nothing depends on it,
  * but it is not shown the token: it is proved to it. */
 TW_API void tw_endpoint_doubt(struct tw_endpoint *e, uint32_t sock);

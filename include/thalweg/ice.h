@@ -122,6 +122,7 @@ enum tw_ice_event_type {
     TW_ICE_GATHERED,     /* no more to come for now: end-of-candidates */
     TW_ICE_CONNECTED,    /* every component has a path; once until DISCONNECTED */
     TW_ICE_PATH,         /* stream, component: data now goes over `path` */
+    TW_ICE_SILENCE,      /* the path, and there is no other one, is not answered any more, or is again: path.silent */
     TW_ICE_DATA,         /* stream, component, data: a view, valid until the next call but a poll */
     TW_ICE_DISCONNECTED, /* a component has no path any more; the search goes on */
     TW_ICE_FAILED,       /* nothing was found in all this time; tw_ice_explain() says why. A path that
@@ -147,6 +148,7 @@ struct tw_ice_path {
     uint8_t relay_transport;         /* enum tw_transport towards our relay, when local is RELAY */
     uint8_t via;                     /* enum tw_ice_via, of TCP */
     struct tw_addr local, remote;
+    bool silent;                     /* what we send there is not answered any more, and nothing better is known */
     tw_time rtt;                     /* 0: not known */
     tw_time waits;                   /* so long data waits in our stream, where it goes over one: tw_ice_waits(); 0: not, or not known */
 };
@@ -194,6 +196,10 @@ TW_API TW_NODISCARD int tw_ice_interfaces(struct tw_ice *a, tw_time now,
  * one without an address; TW_ENOMEM. */
 TW_API TW_NODISCARD int tw_ice_add_servers(struct tw_ice *a, tw_time now, const struct tw_ice_server *list, size_t n);
 
+/* That server, by its number, is the same, but wants another name, password, realm or nonce from now on; a relay there that was
+ * refused is asked for again. TW_EINVAL: no such number; TW_ENOMEM: it stays as it was. */
+TW_API TW_NODISCARD int tw_ice_renew_server(struct tw_ice *a, tw_time now, unsigned number, const struct tw_ice_server *s);
+
 /* The prefix (RFC 7050, RFC 8781; tw_nat64_parse) by which this network translates to IPv4; NULL: none. Used
  * while there is no IPv4 address: then IPv4 servers and peers are reached from IPv6 ones, and everything
  * that the agent says of them is said of their IPv4 addresses. */
@@ -203,6 +209,17 @@ TW_API void tw_ice_nat64(struct tw_ice *a, tw_time now, const struct tw_range *p
  * the same socket for several of its ids when that is shared. */
 TW_API void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
                           const struct tw_addr *local);
+/* Data goes over the path, and nothing has come back for two round trips and 200 ms: until that is settled, it may go over another
+ * way as well. */
+TW_API bool tw_ice_is_doubtful(const struct tw_ice *a, unsigned stream, unsigned component);
+/* The peer is about to tell all its candidates anew: those that are of no use now are forgotten. */
+TW_API void tw_ice_forget_remotes(struct tw_ice *a, tw_time now);
+/* Our candidates as they are now, those that the peer is to know. Returns how many were written. */
+TW_API size_t tw_ice_candidates(const struct tw_ice *a, struct tw_ice_candidate *out, size_t cap);
+/* The same datagram by the second best way. TW_ESTATE: no path; TW_ENOTFOUND: no other way. */
+TW_API TW_NODISCARD int tw_ice_send_other(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
+                                          struct tw_bytes data, uint8_t tos);
+
 /* A connection came in at a listening socket. *ret_sock: its id from now on; 0: not wanted, close it. */
 TW_API void tw_ice_accepted(struct tw_ice *a, tw_time now, uint32_t listener,
                             const struct tw_addr *remote, enum tw_ice_via via, uint32_t *ret_sock);

@@ -12,22 +12,36 @@
 
 /* --- agents ----------------------------------------------------------------------------------------- */
 
-static bool knows_server(const struct conn *c, const struct tw_ice_server *s, uint8_t link)
+/* A server that ends and the one after it share their addresses, and know each other's allocations. */
+static bool is_same_link(const struct tw_endpoint *e, uint8_t was, uint8_t now)
 {
-    for (size_t i = 0; i < c->server_n; i++)
-        if (tw_addr_eq(&c->servers[i].addr, &s->addr) && c->servers[i].transport == s->transport &&
-            c->servers[i].turn == s->turn && c->servers[i].link == link)
-            return true;
-    return false;
+    return was == now || (was < LINKS_MAX && now < LINKS_MAX && (!e->links[was].used || e->links[was].draining) &&
+                          tw_rdv_addr_eq(&e->links[was].server, &e->links[now].server));
 }
 
-/* Those that it has not been told of, if they are of use on the rungs that are allowed. */
+/* Its number at the agent; server_n: it is not known there. */
+static size_t find_server(const struct conn *c, const struct tw_ice_server *s, uint8_t link)
+{
+    size_t i = 0;
+    while (i < c->server_n && !(tw_addr_eq(&c->servers[i].addr, &s->addr) && c->servers[i].transport == s->transport &&
+                                c->servers[i].turn == s->turn && is_same_link(c->e, c->servers[i].link, link)))
+        i++;
+    return i;
+}
+
+/* If they are of use on the rungs that are allowed; of those that it knows what they want now. */
 static int tell_agent(struct conn *c, const struct tw_ice_server *list, size_t n, uint8_t link)
 {
     int err = 0;
-    for (size_t i = 0; i < n && c->server_n < TW_ICE_SERVERS_MAX && !err; i++) {
-        if (!ep_has_rung(c->e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN) || knows_server(c, &list[i], link))
+    for (size_t i = 0; i < n && !err; i++) {
+        size_t number = find_server(c, &list[i], link);
+        if (!ep_has_rung(c->e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN) || number == TW_ICE_SERVERS_MAX)
             continue;
+        if (number < c->server_n) {
+            c->servers[number].link = link;
+            err = list[i].turn && link < LINKS_MAX ? tw_ice_renew_server(c->ice, c->e->now, (unsigned)number, &list[i]) : 0;
+            continue;
+        }
         c->servers[c->server_n++] = (struct server){ list[i].addr, list[i].transport, list[i].turn, link };
         c->gathered = c->call.end_told = c->alt.end_told = false;
         err = tw_ice_add_servers(c->ice, c->e->now, &list[i], 1);
@@ -44,7 +58,7 @@ static int learn_servers(struct conn *c)
     for (uint8_t i = 0; i < LINKS_MAX && !err; i++)
         if (e->links[i].used && e->links[i].own)
             err = tell_agent(c, e->links[i].servers, e->links[i].server_n, i);
-    if (!err && c->server_n == 0 && of_call)
+    if (!err && of_call && !of_call->own && (c->server_n == 0 || c->servers[0].link == of_call - e->links))
         err = tell_agent(c, of_call->servers, of_call->server_n, (uint8_t)(of_call - e->links));
     return err;
 }
@@ -69,6 +83,12 @@ static const char *new_web_token(struct conn *c)
     return c->web;
 }
 
+static void write_tape(void *ctx, const char *line)
+{
+    const struct conn *c = ctx;
+    c->e->cfg.trace(c->e->cfg.trace_ctx, c->trace, TW_TRACE_TAPE, line, strlen(line));
+}
+
 static int new_agent(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -88,7 +108,7 @@ static int new_agent(struct conn *c)
     cfg.lite = cfg.foreign = cfg.controlling = false;
     cfg.streams = cfg.components = 1;
     cfg.mux = NULL;
-    cfg.tape = (struct tw_ice_tape){ 0 };
+    cfg.tape = (struct tw_ice_tape){ .write = e->cfg.trace ? write_tape : NULL, .ctx = c };
     int err = tw_ice_new(&cfg, &e->env, &c->ice);
     err = err ? err : learn_servers(c);
     if (err)
@@ -108,9 +128,10 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
         return NULL;
     c->e = e;
     c->slot = slot;
+    c->trace = ++e->next_trace;
     c->give_up_at = TW_NEVER;
     c->mtu.now = TW_MTU_BASE;
-    c->mtu.next = TW_NEVER;
+    c->mtu.next = c->again_at = TW_NEVER;
     e->slots[slot] = c;
     e->conn_n++;
     if (tw_timers_reserve(&e->timers, e->conn_n) || new_agent(c)) {
@@ -202,8 +223,9 @@ static void fill_candidates(const struct conn *c, struct call *k, struct tw_word
     k->end_told = k->end_told || w->end;
 }
 
-void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w)
+void ep_introduce(struct conn *c, struct call *k, struct tw_word *w)
 {
+    c->cand_n = tw_ice_candidates(c->ice, c->cands, TW_OFFER_CANDIDATES); /* without those of networks of before */
     const char *ufrag, *pwd;
     if (!tw_ice_credentials(c->ice, 0, &ufrag, &pwd)) {
         snprintf(w->ufrag, sizeof(w->ufrag), "%s", ufrag);
@@ -214,7 +236,7 @@ void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w)
     fill_candidates(c, k, w);
 }
 
-static void say(struct conn *c, const struct tw_word *w)
+void ep_say(struct conn *c, const struct tw_word *w)
 {
     size_t n;
     if (c->call.on && !tw_word_seal(w, &c->to, c->e->word, &n))
@@ -228,7 +250,7 @@ static void tell_candidates(struct conn *c)
         return;
     struct tw_word w = { .kind = TW_WORD_MORE };
     fill_candidates(c, k, &w);
-    say(c, &w);
+    ep_say(c, &w);
 }
 
 void ep_hear(struct conn *c, const struct tw_word *w)
@@ -245,10 +267,23 @@ void ep_hear(struct conn *c, const struct tw_word *w)
         tw_ice_remote_end(c->ice, e->now, 0);
 }
 
+void ep_call_secret(const struct conn *c, uint64_t again, uint8_t out[32])
+{
+    uint8_t number[8];
+    tw_put_u64(number, again);
+    const struct tw_bytes parts[] = { tw_bytes(c->secret, sizeof(c->secret)), tw_bytes(number, sizeof(number)) };
+    if (again)
+        tw_digest("thalweg again", parts, 2, out, 32);
+    else
+        memcpy(out, c->secret, 32);
+}
+
 void ep_begin_boxes(struct conn *c)
 {
-    tw_box_init(&c->to, c->secret, c->caller ? "thalweg from caller" : "thalweg from callee");
-    tw_box_init(&c->from, c->secret, c->caller ? "thalweg from callee" : "thalweg from caller");
+    uint8_t secret[32];
+    ep_call_secret(c, c->again, secret);
+    tw_box_init(&c->to, secret, c->caller ? "thalweg from caller" : "thalweg from callee");
+    tw_box_init(&c->from, secret, c->caller ? "thalweg from callee" : "thalweg from caller");
 }
 
 /* --- calling ---------------------------------------------------------------------------------------- */
@@ -271,7 +306,7 @@ static void drop_alt(struct conn *c)
     c->alt.link = NULL;
 }
 
-static void drop_call(struct conn *c, unsigned reason)
+void ep_call_drop(struct conn *c, unsigned reason)
 {
     hang_up(c, &c->call, reason);
     drop_alt(c);
@@ -288,19 +323,19 @@ static void drop_secure(struct conn *c)
 {
     tw_secure_free(c->secure);
     c->secure = NULL;
-    c->run_left.n = 0;
+    c->run_left.n = c->doubled.n = 0;
 }
 
-/* Sends the offer over the call's link. */
-static int make_call(struct conn *c, struct call *k)
+int ep_call_make(struct conn *c, struct call *k)
 {
     struct tw_endpoint *e = c->e;
     struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
-                         .early = tw_bytes(c->early, c->early_n), .has_nonce = c->has_nonce };
+                         .early = tw_bytes(c->early, c->connected ? 0 : c->early_n), .has_nonce = c->has_nonce };
     const uint8_t *invite = c->peer.invited && !c->plainly ? c->peer.invite : NULL;
     size_t n;
     w.invite = tw_bytes(invite, invite ? TW_INVITE_SIZE : 0);
-    memcpy(w.secret, c->secret, sizeof(w.secret));
+    ep_call_secret(c, c->again, w.secret);
+    w.again = c->again;
     memcpy(w.nonce, c->nonce, sizeof(w.nonce));
     ep_introduce(c, k, &w);
     k->early = !ep_link_is_up(k->link);
@@ -311,12 +346,13 @@ static int make_call(struct conn *c, struct call *k)
     k->link->used_at = e->now;
     k->gen = k->link->gen;
     k->on = err == 0;
+    k->answered = false;
     return err;
 }
 
 static void send_offer(struct conn *c)
 {
-    int err = make_call(c, &c->call);
+    int err = ep_call_make(c, &c->call);
     if (err == TW_EFULL && c->call.early) /* too long for a request: once it is up */
         return;
     if (err) {
@@ -333,7 +369,7 @@ static void send_offer(struct conn *c)
 /* The first packets go after the offer, as they did on the other way. */
 static void start_alt(struct conn *c)
 {
-    if (make_call(c, &c->alt)) {
+    if (ep_call_make(c, &c->alt)) {
         c->alt.link = NULL;
         return;
     }
@@ -351,8 +387,7 @@ static void take_alt(struct conn *c)
     c->alt = (struct call){ 0 };
 }
 
-/* The next server at which the peer may be; false: there is none left. */
-static bool next_link(struct conn *c)
+bool ep_next_link(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
     for (unsigned i = 0; i < LINKS_MAX; i++)
@@ -377,9 +412,11 @@ static void try_call(struct conn *c)
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
 }
 
-static int choose_links(struct conn *c, const struct tw_address *peer)
+int ep_choose_links(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
+    const struct tw_address *peer = &c->peer;
+    c->links_left = 0;
     if (peer->server.host[0]) {
         struct link *l = ep_link_get(e, &peer->server);
         if (!l)
@@ -390,7 +427,7 @@ static int choose_links(struct conn *c, const struct tw_address *peer)
             if (e->links[i].used && e->links[i].own && !e->links[i].lan)
                 c->links_left |= 1U << i;
     }
-    return next_link(c) ? 0 : TW_ENOTFOUND;
+    return ep_next_link(c) ? 0 : TW_ENOTFOUND;
 }
 
 int ep_may_dial(const struct tw_endpoint *e, const struct tw_key *key)
@@ -419,7 +456,7 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
     c->state = CONN_LINKING;
     c->give_up_at = c->link_by = now + LINK_WITHIN;
     ep_random(e, c->secret, sizeof(c->secret));
-    err = choose_links(c, peer);
+    err = ep_choose_links(c);
     if (err == TW_ENOTFOUND && e->cfg.lan) { /* then in this network only */
         err = 0;
         c->give_up_at = now + SEEK_WITHIN;
@@ -450,7 +487,7 @@ int tw_endpoint_dial(struct tw_endpoint *e, tw_time now, const struct tw_address
 
 static void on_link(struct conn *c, struct link *l)
 {
-    if (!c->by_hand && c->state != CONN_ENDING && c->server_n < TW_ICE_SERVERS_MAX)
+    if (!c->by_hand && c->state != CONN_ENDING)
         (void)!learn_servers(c); /* without them it may work, too */
     if (c->state == CONN_LINKING && c->alt.link == l) { /* sooner than the server */
         if (c->call.link)
@@ -462,6 +499,8 @@ static void on_link(struct conn *c, struct link *l)
         try_call(c);
     else if (c->state == CONN_CALLING && c->alt.link == l && !c->alt.on)
         start_alt(c);
+    else if (c->again_at != TW_NEVER && !c->call.on)
+        c->again_at = c->e->now;
     ep_conn_stir(c);
 }
 
@@ -476,9 +515,14 @@ void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
 static void fail_call(struct conn *c, uint64_t code, const char *why)
 {
     c->call.on = false;
-    if (c->ice_up || c->connected) {
+    if (c->connected && code == TW_ENDPOINT_CODE_REFUSED && c->again && !c->call.answered) {
+        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the other side does not know this connection any more", false);
+        return;
+    }
+    if (c->ice_up || c->connected) { /* it is not needed any more, or made again */
+        ep_again_failed(c);
         ep_conn_choose(c);
-        return; /* it is not needed any more */
+        return;
     }
     if (c->alt.on) {
         take_alt(c);
@@ -491,7 +535,7 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
         c->give_up_at = c->e->now + SEEK_WITHIN;
         return;
     }
-    if (c->caller && next_link(c)) {
+    if (c->caller && ep_next_link(c)) {
         c->state = CONN_LINKING;
         c->give_up_at = c->link_by = c->e->now + LINK_WITHIN;
         try_call(c);
@@ -608,7 +652,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
 {
     struct conn *c = our_call_to(e, &offer->caller);
     if (c) { /* each calls the other: the one with the higher key becomes the callee */
-        drop_call(c, TW_RDV_OTHER_WAY);
+        ep_call_drop(c, TW_RDV_OTHER_WAY);
         drop_secure(c);
         c->caller = false;
         tw_ice_set_controlling(c->ice, e->now, false);
@@ -622,7 +666,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
         return;
     }
     c->state = CONN_TALKING;
-    c->call = (struct call){ .link = l, .gen = l->gen, .id = call, .on = true };
+    c->call = (struct call){ .link = l, .gen = l->gen, .id = call, .on = true, .answered = true };
     c->give_up_at = e->now + ANSWER_WITHIN;
     memcpy(c->secret, offer->secret, sizeof(c->secret));
     ep_begin_boxes(c);
@@ -633,7 +677,7 @@ static void accept_call(struct tw_endpoint *e, struct link *l, uint32_t call, co
     struct tw_word w = { .kind = TW_WORD_ANSWER, .has_prekey = true };
     memcpy(w.prekey, e->prekey_wire, sizeof(w.prekey));
     ep_introduce(c, &c->call, &w);
-    say(c, &w);
+    ep_say(c, &w);
     ep_hear(c, offer);
     deliver_early(c, offer->early);
     ep_conn_stir(c);
@@ -671,6 +715,8 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
     if (!(ep_is_allowed(e, &offer.caller) || ep_invite(e, offer.invite)) || tw_key_eq(&offer.caller, &e->self.key)) {
         ep_push(e, TW_EP_KNOCK)->key = offer.caller;
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
+    } else if (offer.again) {
+        ep_again_on_call(e, l, call, &offer);
     } else if (!is_fresh(e, &offer)) {
         say_retry(e, l, call, &offer);
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
@@ -693,7 +739,7 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
 static void call_again(struct conn *c)
 {
     forget_flight(c);
-    drop_call(c, TW_RDV_HUNG_UP);
+    ep_call_drop(c, TW_RDV_HUNG_UP);
     drop_secure(c);
     try_call(c);
 }
@@ -726,7 +772,11 @@ void ep_conn_on_word(struct conn *c, const struct tw_word *w)
     bool calling = c->state == CONN_CALLING && c->caller;
     if (calling && w->kind == TW_WORD_RETRY) {
         on_retry(c, w);
+    } else if (c->caller && c->connected && w->kind == TW_WORD_ANSWER) {
+        ep_again_answered(c);
+        ep_hear(c, w);
     } else if (calling && w->kind == TW_WORD_ANSWER) {
+        c->call.answered = true;
         c->state = CONN_TALKING;
         forget_flight(c);
         if (w->has_prekey)
@@ -769,6 +819,10 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     struct conn *c = of_call(e, l, call);
     if (!c)
         return;
+    if (reason == TW_RDV_LOST && c->connected) { /* at once, as it may just have come back by another connection */
+        c->gone = true;
+        c->again_wait = 0;
+    }
     if (is_call(&c->alt, l, call)) {
         c->alt = (struct call){ 0 };
     } else if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
@@ -799,7 +853,7 @@ void ep_conn_over(struct conn *c, uint64_t code, const char *why, bool by_peer)
     struct tw_endpoint *e = c->e;
     if (c->state == CONN_ENDING)
         return;
-    drop_call(c, code == TW_ENDPOINT_CODE_REFUSED ? TW_RDV_REFUSED : TW_RDV_HUNG_UP);
+    ep_call_drop(c, code == TW_ENDPOINT_CODE_REFUSED ? TW_RDV_REFUSED : TW_RDV_HUNG_UP);
     c->state = CONN_ENDING;
     c->code = code;
     c->why = why;
@@ -841,8 +895,9 @@ static void on_ice(struct conn *c, const struct tw_ice_event *ev)
         surface(c, ev);
         break;
     case TW_ICE_CANDIDATE:
-        if (c->cand_n < TW_OFFER_CANDIDATES)
-            c->cands[c->cand_n++] = ev->candidate;
+        if (c->cand_n == TW_OFFER_CANDIDATES) /* there may be some of networks of before */
+            c->call.cand_told = c->cand_n = tw_ice_candidates(c->ice, c->cands, TW_OFFER_CANDIDATES - 1);
+        c->cands[c->cand_n++] = ev->candidate;
         break;
     case TW_ICE_GATHERED:
         c->gathered = true;
@@ -855,6 +910,9 @@ static void on_ice(struct conn *c, const struct tw_ice_event *ev)
         break;
     case TW_ICE_DISCONNECTED:
         c->ice_up = false;
+        ep_conn_choose(c);
+        break;
+    case TW_ICE_SILENCE:
         ep_conn_choose(c);
         break;
     case TW_ICE_DATA:
@@ -877,13 +935,14 @@ void ep_conn_stir(struct conn *c)
     if (c->state == CONN_TICKET && c->gathered)
         ep_ticket_tell(c);
     tell_candidates(c);
+    ep_again_look(c);
     ep_conn_arm(c);
     ep_mark(c);
 }
 
 void ep_conn_arm(struct conn *c)
 {
-    tw_time at = tw_time_min(tw_ice_deadline(c->ice), c->give_up_at);
+    tw_time at = tw_time_min(tw_time_min(tw_ice_deadline(c->ice), c->give_up_at), c->again_at);
     if (c->secure && c->path.rung != TW_RUNG_NONE) /* without a way it could do nothing but wait */
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
@@ -909,7 +968,7 @@ static void give_up(struct conn *c)
                                                                      : "the server could not be reached in 15 s");
     else
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST,
-                     c->connected ? "no way to the other side was found in two minutes"
+                     c->connected ? "no way to the other side was found in ten minutes"
                                   : "the other side did not answer in 20 s", false);
 }
 
@@ -929,5 +988,6 @@ void ep_conn_tick(struct conn *c)
     }
     if (c->state != CONN_ENDING && e->now >= c->give_up_at)
         give_up(c);
+    ep_again_tick(c);
     ep_conn_stir(c);
 }

@@ -28,12 +28,19 @@ void ep_mark_event(struct conn *c)
     }
 }
 
+static void write_qlog(void *ctx, const void *data, size_t n)
+{
+    const struct conn *c = ctx;
+    c->e->cfg.trace(c->e->cfg.trace_ctx, c->trace, TW_TRACE_QLOG, data, n);
+}
+
 int ep_secure_start(struct conn *c, bool server)
 {
     struct tw_endpoint *e = c->e;
     struct tw_secure_config cfg = { .server = server, .self = &e->self, .peer = c->peer.key,
                                     .no_aes = e->cfg.no_aes, .tx_buf = e->tx_buf, .keylog = e->cfg.keylog,
-                                    .keylog_ctx = e->cfg.keylog_ctx };
+                                    .keylog_ctx = e->cfg.keylog_ctx, .qlog = e->cfg.trace ? write_qlog : NULL,
+                                    .qlog_ctx = c };
     memcpy(cfg.secret, c->secret, sizeof(cfg.secret));
     int err = tw_secure_new(&cfg, &e->env, e->now, &c->secure);
     if (!err)
@@ -87,14 +94,16 @@ void ep_conn_choose(struct conn *c)
     struct tw_endpoint_path was = c->path, now = { 0 };
     struct tw_ice_path p;
     uint8_t token[8];
-    if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p)) {
+    bool has_call = c->call.on && (c->call.answered || !c->connected);
+    if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p) && !(p.silent && has_call)) {
         now = path_of(&p);
-    } else if (c->call.on && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
+    } else if (has_call && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
         now.rung = TW_RUNG_PATCHED;
     }
     c->path = now;
     if (now.rung == was.rung && tw_addr_eq(&now.local, &was.local) && tw_addr_eq(&now.remote, &was.remote))
         return;
+    c->history[c->steps++ % HISTORY] = (struct tw_endpoint_step){ e->now, now };
     if (c->connected)
         c->give_up_at = now.rung == TW_RUNG_NONE ? e->now + LOST_WITHIN : TW_NEVER;
     ep_random(e, token, sizeof(token));
@@ -160,16 +169,28 @@ static void send_part(struct conn *c)
     struct tw_endpoint *e = c->e;
     size_t step = c->run.segment && c->run_left.n > c->run.segment ? c->run.segment : c->run_left.n;
     struct tw_bytes piece = tw_bytes(c->run_left.p, step);
-    if (c->ice_up && step < c->run_left.n &&
+    bool doubt = c->ice_up && tw_ice_is_doubtful(c->ice, 0, 1);
+    if (c->ice_up && step < c->run_left.n && !doubt &&
         !tw_ice_send_run(c->ice, e->now, 0, 1, c->run_left, c->run.segment, c->run.tos)) {
         c->run_left.n = 0;
         return;
     }
     if (c->ice_up)
         (void)!tw_ice_send(c->ice, e->now, 0, 1, piece, c->run.tos);
+    if (doubt)
+        c->doubled = piece;
     else if (c->path.rung == TW_RUNG_PATCHED && c->call.on)
         send_patched(c, piece);
     c->run_left = tw_bytes(c->run_left.p + step, c->run_left.n - step);
+}
+
+/* What may have been sent in vain goes another way, too: the agent's second best, or that of the call. */
+static void send_doubled(struct conn *c)
+{
+    (void)!tw_ice_send_other(c->ice, c->e->now, 0, 1, c->doubled, c->run.tos); /* which may not be there */
+    if (c->call.on && c->call.answered)
+        send_patched(c, c->doubled);
+    c->doubled.n = 0;
 }
 
 static bool next_probe(struct conn *c)
@@ -188,7 +209,9 @@ bool ep_conn_tx(struct conn *c, struct tw_datagram *out)
             out->sock |= (uint32_t)c->slot << SOCK_BITS;
             return true;
         }
-        if (c->run_left.n) {
+        if (c->doubled.n) {
+            send_doubled(c);
+        } else if (c->run_left.n) {
             send_part(c);
         } else if (c->secure && c->path.rung != TW_RUNG_NONE && tw_secure_poll_tx(c->secure, &c->run)) {
             c->run_left = c->run.iov[0];

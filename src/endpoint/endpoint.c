@@ -287,6 +287,7 @@ int tw_endpoint_interfaces(struct tw_endpoint *e, tw_time now, const struct tw_i
             (void)!tw_ice_interfaces(e->slots[i]->ice, now, list, n);
             ep_conn_stir(e->slots[i]);
         }
+    ep_links_moved(e);
     ep_links_tick(e);
     ep_conn_spare(e, false);
     return 0;
@@ -312,13 +313,13 @@ static uint32_t inner(uint32_t sock)
     return sock & ((1U << SOCK_BITS) - 1);
 }
 
-void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *remote,
-                         const char *why)
+void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *local,
+                         const struct tw_addr *remote, const char *why)
 {
     struct link *l = ep_link_of(e, sock);
     e->now = now;
     if (l)
-        ep_link_up(e, l, remote, why);
+        ep_link_up(e, l, local, remote, why);
 }
 
 void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err, const struct tw_addr *local)
@@ -433,6 +434,7 @@ void tw_endpoint_tick(struct tw_endpoint *e, tw_time now)
 {
     struct tw_timer *t;
     e->now = now;
+    e->costs.wakes++;
     ep_prekeys(e);
     ep_links_tick(e);
     while ((t = tw_timers_pop(&e->timers, now)))
@@ -444,7 +446,7 @@ tw_time tw_endpoint_deadline(const struct tw_endpoint *e)
     return tw_time_min(ep_links_deadline(e), tw_timers_next(&e->timers));
 }
 
-bool tw_endpoint_poll_tx(struct tw_endpoint *e, struct tw_datagram *out)
+static bool next_tx(struct tw_endpoint *e, struct tw_datagram *out)
 {
     while (e->tx) {
         struct conn *c = e->tx;
@@ -458,6 +460,18 @@ bool tw_endpoint_poll_tx(struct tw_endpoint *e, struct tw_datagram *out)
         ep_mark_event(c);
     }
     return ep_links_tx(e, out);
+}
+
+bool tw_endpoint_poll_tx(struct tw_endpoint *e, struct tw_datagram *out)
+{
+    size_t n = 0;
+    if (!next_tx(e, out))
+        return false;
+    for (size_t i = 0; i < out->iov_n; i++)
+        n += out->iov[i].n;
+    e->costs.packets += out->segment ? (n + out->segment - 1) / out->segment : 1;
+    e->costs.bytes += n;
+    return true;
 }
 
 bool tw_endpoint_poll_event(struct tw_endpoint *e, struct tw_endpoint_event *ev)
@@ -532,6 +546,21 @@ int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t id, struct tw_endpoin
                                       .datagrams_acked = st.datagrams_acked, .datagrams_lost = st.datagrams_lost, .sent = st.sent,
                                       .received = st.received, .window = st.window, .mtu = c->mtu.now };
     return 0;
+}
+
+size_t tw_endpoint_history(const struct tw_endpoint *e, uint32_t id, struct tw_endpoint_step *out, size_t cap)
+{
+    const struct conn *c = ep_conn_find(e, id);
+    unsigned n = !c ? 0 : c->steps < HISTORY ? c->steps : HISTORY;
+    n = n < cap ? n : (unsigned)cap;
+    for (unsigned i = 0; i < n; i++)
+        out[i] = c->history[(c->steps - n + i) % HISTORY];
+    return n;
+}
+
+struct tw_endpoint_costs tw_endpoint_costs(const struct tw_endpoint *e)
+{
+    return e->costs;
 }
 
 size_t tw_endpoint_explain(const struct tw_endpoint *e, uint32_t id, char *out, size_t cap)

@@ -20,14 +20,16 @@ enum {
     KNOWN_MAX = 64,              /* peers whose prekey is remembered */
 };
 
-#define LOST_WITHIN (120 * TW_SEC) /* so long a connection lives without any way */
+#define LOST_WITHIN (600 * TW_SEC) /* so long a connection lives without any way */
 #define LAN_LABEL "lan"
+enum { HISTORY = 16 };           /* ways of a connection that are remembered */
 #define FRESH_MS (120 * 1000)    /* how far two clocks may be apart */
 
 /* A connection to a rendezvous server. */
 struct link {
     struct tw_rdv_addr server;
     bool used, own;              /* own: of the configuration; others are kept while used, and a while */
+    bool draining;               /* its server is about to end; another link to it has been begun */
     bool lan;                    /* in this network: our own (own), or a peer's */
     enum { LINK_WAIT, LINK_OPENING, LINK_UP } state;
     uint32_t gen;
@@ -35,7 +37,7 @@ struct link {
     bool polled;                 /* without a WebSocket, which something on the way takes off */
     bool doubted;                /* it may be somebody else, or be overheard: the token is proved, not shown */
     struct tw_rdv *rdv;
-    struct tw_addr remote;
+    struct tw_addr local, remote; /* local, family NONE: not known */
     tw_time retry_at, retry_wait, used_at;
     bool online, replaced;
     const char *why;             /* it is not up: the last reason */
@@ -51,6 +53,7 @@ struct call {
     uint32_t gen, id;            /* while on */
     bool on, end_told;
     bool early;                  /* made before the server had said HELLO */
+    bool answered;
     size_t cand_told;            /* of our candidates */
 };
 
@@ -65,6 +68,7 @@ struct conn {
     struct tw_timer timer;       /* first member */
     struct tw_endpoint *e;
     uint32_t id;                 /* for the application; 0: SPARE or ENDING */
+    uint32_t trace;
     uint16_t slot;
     enum conn_state {
         CONN_SPARE,
@@ -103,10 +107,16 @@ struct conn {
     bool has_nonce, renewed;     /* renewed: called again with the prekey that the callee has now */
     bool plainly;                /* at the mailbox of the key, not at that of the invite */
     struct tw_endpoint_path path;
+    struct tw_endpoint_step history[HISTORY]; /* a ring */
+    unsigned steps;
     struct tw_mtu mtu;
     struct tw_datagram run;      /* of secure's, being sent */
     struct tw_bytes run_left;
     tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
+    uint64_t again;              /* the last call that was made for it when it stood already */
+    bool gone;                   /* the server says that the other side has left it: it may be somewhere else */
+    tw_time again_at, again_wait; /* the next one may be made; TW_NEVER: none is wanted */
+    struct tw_bytes doubled;     /* a packet that goes by a second way, too: view into run */
     tw_time link_by;             /* until then a server must be reached */
     const char *why;             /* it is closed */
     uint64_t code;
@@ -137,7 +147,7 @@ struct tw_endpoint {
     struct tw_key seek[4];       /* names in the last SEEK */
     struct conn **slots;
     uint16_t slot_n;
-    uint32_t conn_n, next_conn;
+    uint32_t conn_n, next_conn, next_trace;
     struct conn *spare;
     struct tw_ice_server servers[TW_ICE_SERVERS_MAX]; /* of the configuration, its strings in server_strings */
     size_t server_n;
@@ -165,6 +175,7 @@ struct tw_endpoint {
     struct tw_endpoint_event lost; /* without memory nothing can be told */
     uint8_t *tx_buf;             /* TW_SECURE_BATCH */
     uint8_t word[TW_OFFER_SEALED_MAX], plain[TW_OFFER_MAX];
+    struct tw_endpoint_costs costs;
     bool closing, closed_told;
 };
 
@@ -194,7 +205,9 @@ bool ep_link_is_up(const struct link *l);
 bool ep_link_may_call(const struct link *l);
 /* Shows a server the mailboxes of our invites. */
 void ep_link_invites(struct tw_endpoint *e, struct link *l);
-void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why);
+void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *local, const struct tw_addr *remote, const char *why);
+/* Those that came from an address that is not there any more begin anew, at once. */
+void ep_links_moved(struct tw_endpoint *e);
 void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in);
 void ep_links_tick(struct tw_endpoint *e);
 tw_time ep_links_deadline(const struct tw_endpoint *e);
@@ -229,11 +242,31 @@ void ep_conn_free(struct conn *c);
 /* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
 bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer);
 /* In the first word of a call: credentials, and all candidates so far. */
-void ep_introduce(const struct conn *c, struct call *k, struct tw_word *w);
+void ep_introduce(struct conn *c, struct call *k, struct tw_word *w);
 /* What the peer says of itself. */
 void ep_hear(struct conn *c, const struct tw_word *w);
 void ep_begin_boxes(struct conn *c);
+/* The secret of its calls: the connection's, or one that follows from it. */
+void ep_call_secret(const struct conn *c, uint64_t again, uint8_t out[32]);
+/* Sends the offer over the call's link. */
+int ep_call_make(struct conn *c, struct call *k);
+void ep_call_drop(struct conn *c, unsigned reason);
+void ep_say(struct conn *c, const struct tw_word *w);
+/* The servers at which the peer may be, the first of them in call.link. TW_EFULL, TW_ENOTFOUND. */
+int ep_choose_links(struct conn *c);
+/* The next of them; false: there is none left. */
+bool ep_next_link(struct conn *c);
 void ep_conn_on_word(struct conn *c, const struct tw_word *w);
+
+/* --- again.c --- */
+/* A connection that stands has lost its way, or may have: its caller calls again. Sets again_at. */
+void ep_again_look(struct conn *c);
+void ep_again_tick(struct conn *c);
+/* Such a call has been answered, or is over. */
+void ep_again_answered(struct conn *c);
+void ep_again_failed(struct conn *c);
+/* The other side's such call. */
+void ep_again_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer);
 
 /* --- lan.c --- */
 /* Asks for the peer in this network. */

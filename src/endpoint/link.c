@@ -23,7 +23,7 @@ struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server
     struct link *free_one = NULL;
     for (size_t i = 0; i < LINKS_MAX; i++) {
         struct link *l = &e->links[i];
-        if (l->used && tw_rdv_addr_eq(&l->server, server)) {
+        if (l->used && !l->draining && tw_rdv_addr_eq(&l->server, server)) {
             l->used_at = e->now;
             return l;
         }
@@ -149,6 +149,28 @@ static void online(struct tw_endpoint *e, struct link *l)
         ev->server = (struct tw_rdv_addr){ .host = LAN_LABEL, .port = 443 };
 }
 
+/* Its server is about to end. Somebody else may be there already for who comes anew; what goes over this link is left alone. With
+ * jitter, as everybody is told at once. */
+static void replace(struct tw_endpoint *e, struct link *l)
+{
+    uint32_t jitter;
+    bool own = l->own;
+    l->draining = true;
+    l->own = false;
+    struct link *n = ep_link_get(e, &l->server);
+    if (!n || l->lan) {
+        l->draining = false;
+        l->own = own;
+        return;
+    }
+    ep_random(e, &jitter, sizeof(jitter));
+    n->own = own;
+    n->online = l->online;
+    n->token = l->token;
+    n->polled = l->polled;
+    n->retry_at = e->now + (tw_time)(jitter % 2000) * TW_MSEC;
+}
+
 static void take_events(struct tw_endpoint *e, struct link *l)
 {
     struct tw_rdv_event ev;
@@ -181,6 +203,8 @@ static void take_events(struct tw_endpoint *e, struct link *l)
             ep_conn_on_gone(e, l, ev.call, ev.reason);
             break;
         case TW_RDV_DRAIN:
+            if (!l->draining)
+                replace(e, l);
             break;
         case TW_RDV_CLOSED:
             l->polled = ev.no_upgrade && !l->polled; /* the other way, next time */
@@ -202,20 +226,43 @@ void ep_link_invites(struct tw_endpoint *e, struct link *l)
         tw_rdv_invites(l->rdv, e->now, (const uint8_t (*)[TW_INVITE_SIZE])secrets, e->invite_n);
 }
 
-void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *remote, const char *why)
+void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *local, const struct tw_addr *remote, const char *why)
 {
+    static const struct tw_addr unknown = { .family = TW_FAMILY_NONE };
     struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token, .prove = l->doubted || l->server.plain,
                                  .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted,
                                  .label = l->lan ? LAN_LABEL : NULL, .unix_ms = ep_unix_ms(e) };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
-        l->remote = remote ? *remote : (struct tw_addr){ .family = TW_FAMILY_NONE };
+        l->local = local ? *local : unknown;
+        l->remote = remote ? *remote : unknown;
         if (l->own)
             ep_link_invites(e, l);
         ep_conn_on_link(e, l);
         return;
     }
     down(e, l, why ? why : "out of memory");
+}
+
+static bool is_there(const struct tw_endpoint *e, const struct tw_addr *local)
+{
+    for (size_t i = 0; i < e->interface_n; i++)
+        if (tw_addr_eq_ip(&e->interfaces[i].ip, local))
+            return true;
+    return tw_addr_is_loopback(local);
+}
+
+void ep_links_moved(struct tw_endpoint *e)
+{
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        bool connects = l->used && l->state == LINK_OPENING;
+        if (!connects && !(l->used && l->state == LINK_UP && l->local.family && !is_there(e, &l->local)))
+            continue;
+        down(e, l, "this machine has moved to another network");
+        if (!l->replaced)
+            l->retry_at = e->now;
+    }
 }
 
 void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in)
@@ -230,10 +277,12 @@ static bool needed(const struct tw_endpoint *e, const struct link *l)
 {
     if (l->own)
         return true;
+    if (l->draining && l->state != LINK_UP)
+        return false;
     for (uint16_t i = 0; i < e->slot_n; i++)
         if (e->slots[i] && e->slots[i]->call.link == l && e->slots[i]->id)
             return true;
-    return e->now - l->used_at < KEEP_FOREIGN;
+    return !l->draining && e->now - l->used_at < KEEP_FOREIGN;
 }
 
 void ep_links_tick(struct tw_endpoint *e)

@@ -149,6 +149,27 @@ static void free_server(struct tw_ice_server *s)
     free((char *)(uintptr_t)s->nonce);
 }
 
+int tw_ice_renew_server(struct tw_ice *a, tw_time now, unsigned number, const struct tw_ice_server *s)
+{
+    struct tw_ice_server fresh;
+    a->now = now;
+    if (number >= a->server_n)
+        return TW_EINVAL;
+    if (copy_server(&fresh, s)) {
+        free_server(&fresh);
+        return TW_ENOMEM;
+    }
+    fresh.addr = a->servers[number].addr;
+    fresh.transport = a->servers[number].transport;
+    fresh.turn = a->servers[number].turn;
+    free_server(&a->servers[number]);
+    a->servers[number] = fresh;
+    ice_tape_server(a->tape, now, &fresh);
+    ice_tape(a->tape, now, "renew %u", number);
+    ice_relay_renewed(a, number);
+    return 0;
+}
+
 static int copy_config(struct tw_ice *a, const struct tw_ice_config *cfg)
 {
     a->cfg = *cfg;
@@ -396,6 +417,40 @@ int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct 
     return 0;
 }
 
+/* Nothing has come that way for two round trips and a little. */
+static bool is_doubtful(const struct tw_ice *a, const struct pair *p)
+{
+    static const tw_time a_little = 200 * TW_MSEC, unknown = TW_SEC;
+    return a->now - p->last_heard >= (p->rtt ? 2 * p->rtt + a_little : unknown);
+}
+
+static void check_all(struct tw_ice *a, uint16_t comp)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (a->pairs[i].comp == comp && a->pairs[i].valid && a->pairs[i].due == TW_NEVER)
+            a->pairs[i].check_at = a->now;
+}
+
+bool tw_ice_is_doubtful(const struct tw_ice *a, unsigned stream, unsigned component)
+{
+    const struct component *c = ice_component(a, stream, component);
+    /* A check that is on its way: before it, there may just have been nothing to say. */
+    return c && c->path != NONE && is_doubtful(a, &a->pairs[c->path]) && a->pairs[c->path].due != TW_NEVER;
+}
+
+int tw_ice_send_other(struct tw_ice *a, tw_time now, unsigned stream, unsigned component, struct tw_bytes data, uint8_t tos)
+{
+    const struct component *c = ice_component(a, stream, component);
+    a->now = now;
+    ice_tape(a->tape, now, "other %u %u %u %u", stream, component, (unsigned)data.n, (unsigned)tos);
+    if (!c || c->path == NONE || a->closing)
+        return TW_ESTATE;
+    uint16_t i = ice_select_other(a, (uint16_t)(c - a->comps));
+    if (i == NONE)
+        return TW_ENOTFOUND;
+    return ice_emit(a, a->pairs[i].base, &a->remotes[a->pairs[i].remote].addr, data, tos, false);
+}
+
 int tw_ice_send(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,
                 struct tw_bytes data, uint8_t tos)
 {
@@ -425,8 +480,8 @@ int tw_ice_send_run(struct tw_ice *a, tw_time now, unsigned stream, unsigned com
         p->data_sent += pieces;
         a->stats.data_sent += pieces;
         /* Nothing comes back: is the way still there? */
-        if (ice_stream_of(a, p->comp)->own && p->due == TW_NEVER && now - p->last_heard >= SILENCE)
-            p->check_at = now;
+        if (ice_stream_of(a, p->comp)->own && p->due == TW_NEVER && is_doubtful(a, p))
+            check_all(a, p->comp); /* what is wrong with it may be wrong with others, too */
         if (was_idle) /* the next check comes as soon as a busy path's */
             p->check_at = tw_time_min(p->check_at,
                                       p->last_answer + ice_keep_interval(a, p));
@@ -657,6 +712,7 @@ static bool fill_event(struct tw_ice *a, const struct note *n, struct tw_ice_eve
         comp = l->comp;
         break;
     case TW_ICE_PATH:
+    case TW_ICE_SILENCE:
         if (a->comps[comp].path == NONE)
             return false;
         ice_path_fill(a, &a->pairs[a->comps[comp].path], &ev->path);

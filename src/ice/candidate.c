@@ -132,6 +132,15 @@ void ice_local_forget(struct tw_ice *a, uint16_t base, const struct tw_addr *add
     a->local_n = kept;
 }
 
+size_t tw_ice_candidates(const struct tw_ice *a, struct tw_ice_candidate *out, size_t cap)
+{
+    size_t n = 0;
+    for (uint16_t i = 0; i < a->local_n && n < cap; i++)
+        if (ice_is_told(a, &a->locals[i]) && a->locals[i].told)
+            ice_local_fill(a, &a->locals[i], &out[n++]);
+    return n;
+}
+
 void ice_local_fill(const struct tw_ice *a, const struct local *l, struct tw_ice_candidate *ret)
 {
     *ret = (struct tw_ice_candidate){ .addr = l->addr, .related = l->related,

@@ -238,6 +238,13 @@ static tw_time first_wait(const struct tw_ice *a, const struct pair *p, const st
     return d->ta * busy > d->rto ? d->ta * busy : d->rto;
 }
 
+/* The path, and there is no better one: whoever uses it may know another way. */
+static void say_silence(struct tw_ice *a, const struct pair *p)
+{
+    if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
+        ice_note(a, TW_ICE_SILENCE, p->comp, 0);
+}
+
 static void transaction_over(struct tw_ice *a, struct pair *p)
 {
     p->due = TW_NEVER;
@@ -245,8 +252,11 @@ static void transaction_over(struct tw_ice *a, struct pair *p)
         ice_pair_fail(a, p, p->opening ? "the connection was not accepted" : "no answer");
         return;
     }
+    bool before = p->silent;
     p->silent = true;
     p->check_at = a->now + TW_SEC;
+    if (!before)
+        say_silence(a, p);
 }
 
 #define HEARD (100 * TW_MSEC)
@@ -284,6 +294,7 @@ static void step(struct tw_ice *a, struct pair *p)
         if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
             ice_lifetime_reset(a); /* has the NAT forgotten it? */
         ice_select_valid(a, (uint16_t)(p - a->pairs));
+        say_silence(a, p);
     }
     if (b->kind == BASE_CONN)
         p->due = a->now + 8 * TW_SEC;
@@ -565,8 +576,11 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     bool first = !p->valid;
     measure(a, p, m);
     p->due = TW_NEVER;
+    bool was_silent = p->silent;
     p->want_tx = p->silent = false;
     p->valid = true;
+    if (was_silent)
+        say_silence(a, p);
     p->state = PAIR_SUCCEEDED;
     p->last_answer = p->last_heard = a->now;
     a->remotes[p->remote].answered = a->remotes[p->remote].proved = true;

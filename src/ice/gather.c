@@ -141,6 +141,7 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
         if (!there)
             ice_base_kill(a, b);
     }
+    ice_sweep(a);
     for (size_t i = 0; i < m; i++) {
         if (!has_address(a, &chosen[i]->ip))
             open_sockets(a, chosen[i], (uint16_t)i);

@@ -34,7 +34,6 @@ enum {
 static const tw_time PATIENCE = 39500 * TW_MSEC;
 static const tw_time AWAIT_EVERY = 10 * TW_SEC; /* sooner than NATs forget a packet that was not answered */
 static const tw_time WEB_LATER = 100 * TW_MSEC; /* that TCP is tried inside HTTP; twice that: inside TLS */
-static const tw_time SILENCE = TW_SEC; /* of a path on which we send, before it is looked at */
 static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
 /* --- where packets leave from ----------------------------------------------------------------- */
@@ -412,6 +411,8 @@ uint16_t ice_query_add(struct tw_ice *a, uint16_t base, const struct tw_addr *se
                        uint8_t index, bool probe);
 
 /* relay.c */
+/* That server's credentials are others now. */
+void ice_relay_renewed(struct tw_ice *a, unsigned server);
 void ice_relay_start(struct tw_ice *a, uint16_t base);
 /* It is no more, and its candidates with it. again: the server is asked again, if that may help. */
 void ice_relay_over(struct tw_ice *a, uint16_t relay, unsigned code, const char *why, bool again);
@@ -445,7 +446,12 @@ void ice_pair_remote(struct tw_ice *a, uint16_t remote);
 uint16_t ice_pair_find(const struct tw_ice *a, uint16_t base, uint16_t remote, bool old);
 uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote);
 void ice_pairs_recompute(struct tw_ice *a);
+/* It is about to lie somewhere else in the table. */
+void ice_pair_moves(struct tw_ice *a, uint16_t from, uint16_t to);
 void ice_pairs_trim(struct tw_ice *a, uint16_t comp);
+
+/* sweep.c */
+void ice_sweep(struct tw_ice *a);
 void ice_pairs_unfreeze(struct tw_ice *a, const struct pair *like);
 void ice_pair_retry(struct tw_ice *a, struct pair *p);
 void ice_pair_fail(struct tw_ice *a, struct pair *p, const char *why);
@@ -464,6 +470,7 @@ struct tw_bytes ice_check_build(struct tw_ice *a, uint16_t comp, uint16_t order,
                                 const uint8_t tid[TW_STUN_TID], const struct pair *p);
 
 /* select.c */
+uint16_t ice_select_other(const struct tw_ice *a, uint16_t comp);
 void ice_select_valid(struct tw_ice *a, uint16_t pair);
 void ice_select_nominated(struct tw_ice *a, uint16_t pair);
 void ice_select_tick(struct tw_ice *a);

@@ -200,6 +200,16 @@ void ice_pair_remote(struct tw_ice *a, uint16_t remote)
             try_pair(a, b, remote);
 }
 
+void ice_pair_moves(struct tw_ice *a, uint16_t from, uint16_t to)
+{
+    for (uint16_t c = 0; c < a->comp_n; c++) {
+        if (a->comps[c].path == from)
+            a->comps[c].path = to;
+        if (a->comps[c].better == from)
+            a->comps[c].better = to;
+    }
+}
+
 /* What is not needed any more once a path stands: those that failed, and towards a peer that nominates
  * once (RFC 8445 §8.1.2) all that were not found valid by then. */
 void ice_pairs_trim(struct tw_ice *a, uint16_t comp)
@@ -211,12 +221,7 @@ void ice_pairs_trim(struct tw_ice *a, uint16_t comp)
         if (p->comp == comp && !p->valid && !p->nominate &&
             (p->state == PAIR_FAILED || (all && p->state != PAIR_IN_PROGRESS)))
             continue;
-        for (uint16_t c = 0; c < a->comp_n; c++) {
-            if (a->comps[c].path == i)
-                a->comps[c].path = kept;
-            if (a->comps[c].better == i)
-                a->comps[c].better = kept;
-        }
+        ice_pair_moves(a, i, kept);
         a->pairs[kept++] = *p;
     }
     a->pair_n = kept;

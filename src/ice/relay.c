@@ -43,8 +43,26 @@ static void allocate(struct tw_ice *a, uint16_t relay)
     r->stirred = !err;
 }
 
+/* Of a network of before. */
+static uint16_t unused_relay(struct tw_ice *a)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++) {
+        struct relay *r = &a->relays[i];
+        if (!r->failed || r->again_at || r->base == NONE || a->bases[r->base].state != BASE_DEAD)
+            continue;
+        tw_turn_free(r->turn);
+        return i;
+    }
+    return NONE;
+}
+
 static uint16_t add(struct tw_ice *a, unsigned server, uint16_t comp, uint16_t base)
 {
+    uint16_t i = unused_relay(a);
+    if (i != NONE) {
+        a->relays[i] = (struct relay){ .comp = comp, .base = base, .server = (uint8_t)server };
+        return i;
+    }
     if (!ICE_GROW(a, relays, relay, MAX_RELAYS))
         return NONE;
     a->relays[a->relay_n] = (struct relay){ .comp = comp, .base = base, .server = (uint8_t)server };
@@ -180,6 +198,19 @@ void ice_relay_start(struct tw_ice *a, uint16_t base)
                 allocate(a, r);
         }
     }
+}
+
+void ice_relay_renewed(struct tw_ice *a, unsigned server)
+{
+    for (uint16_t i = 0; i < a->relay_n; i++) {
+        struct relay *r = &a->relays[i];
+        if (r->server == server && r->failed && !a->closing && (r->base == NONE || a->bases[r->base].kind == BASE_TURN ||
+                                                                 a->bases[r->base].state == BASE_OPEN)) {
+            r->wait = 0;
+            r->again_at = a->now;
+        }
+    }
+    ice_tick(a);
 }
 
 void ice_relay_opened(struct tw_ice *a, uint16_t base)

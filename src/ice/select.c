@@ -18,7 +18,7 @@ void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_p
 {
     const struct base *b = &a->bases[p->base];
     *ret = (struct tw_ice_path){ .local = b->local, .remote = a->remotes[p->remote].addr,
-                                 .local_type = p->translated ? TW_ICE_SRFLX : TW_ICE_HOST, .rtt = p->rtt,
+                                 .local_type = p->translated ? TW_ICE_SRFLX : TW_ICE_HOST, .rtt = p->rtt, .silent = p->silent,
                                  .remote_type = a->remotes[p->remote].type };
     if (b->kind == BASE_RELAY) {
         ret->local_type = TW_ICE_RELAY;
@@ -87,6 +87,16 @@ static uint16_t best(const struct tw_ice *a, uint16_t comp, bool by_cost)
                      : p->silent != q->silent ? q->silent : p->priority > q->priority))
             found = i;
     }
+    return found;
+}
+
+uint16_t ice_select_other(const struct tw_ice *a, uint16_t comp)
+{
+    uint16_t found = NONE;
+    for (uint16_t i = 0; i < a->pair_n; i++)
+        if (is_usable(&a->pairs[i], comp) && i != a->comps[comp].path && !a->pairs[i].silent && !a->pairs[i].old &&
+            (found == NONE || cost(a, &a->pairs[i]) < cost(a, &a->pairs[found])))
+            found = i;
     return found;
 }
 
@@ -278,6 +288,17 @@ static void judge(struct tw_ice *a, struct pair *p, uint32_t sent, uint32_t arri
     choose(a, p->comp);
 }
 
+/* Around a restart two pairs have the same addresses, and the peer counts what comes for one of them. */
+static bool has_twin(const struct tw_ice *a, const struct pair *p)
+{
+    for (uint16_t i = 0; i < a->pair_n; i++) {
+        const struct pair *q = &a->pairs[i];
+        if (q != p && q->base == p->base && tw_addr_eq(&a->remotes[q->remote].addr, &a->remotes[p->remote].addr))
+            return true;
+    }
+    return false;
+}
+
 /* The peer says how much of what we sent over this pair has come. */
 void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received)
 {
@@ -287,7 +308,8 @@ void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received)
     uint32_t arrived = received - p->marked_received;
     p->marked_sent = p->sent_at_check;
     p->marked_received = received;
-    judge(a, p, sent, arrived);
+    if (!has_twin(a, p))
+        judge(a, p, sent, arrived);
 }
 
 void tw_ice_feedback(struct tw_ice *a, tw_time now, unsigned stream, unsigned component,

@@ -242,6 +242,9 @@ void ice_tape_server(struct tape *t, tw_time now, const struct tw_ice_server *v)
              v->realm ? v->realm : "-", v->nonce ? v->nonce : "-");
 }
 
+/* And for that of listeners. */
+static const char *const no_token = "000000000000000000000000";
+
 struct keys {
     struct tw_stun_key real, masked;
 };
@@ -427,6 +430,7 @@ int ice_tape_new(const struct tw_ice *a, const struct tw_ice_config *cfg, struct
     t->to.write(t->to.ctx, "thalweg ice tape 1");
     for (unsigned s = 0; s < a->server_n; s++)
         ice_tape_server(t, 0, &a->servers[s]);
+    ice_tape(t, 0, "web %u %u %u %s", cfg->vias, (unsigned)cfg->web_ports[0], (unsigned)cfg->web_ports[1], cfg->web ? no_token : "-");
     ice_tape(t, 0, "config %u %u %u %u %u %u %u %u %u %u %u %s %s", (unsigned)cfg->controlling,
              (unsigned)cfg->lite, (unsigned)cfg->own_peer, (unsigned)cfg->foreign, (unsigned)cfg->no_udp,
              (unsigned)cfg->tcp, (unsigned)cfg->no_probing, (unsigned)cfg->no_mapping,

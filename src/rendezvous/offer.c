@@ -8,6 +8,7 @@
 enum part {
     PART_CALLER = 1, PART_SECRET, PART_TIME, PART_NONCE, PART_UFRAG, PART_PWD, PART_CANDIDATE, PART_END,
     PART_EARLY, PART_INVITE, PART_PREKEY, PART_EXPIRES, PART_WEB,
+    PART_AGAIN,
 };
 
 enum { OFFER_STEP = 1024, WORD_STEP = 128 }; /* sizes are rounded up to these */
@@ -42,11 +43,11 @@ static void candidate(struct tw_wr *w, const struct tw_ice_candidate *c)
         part(w, PART_CANDIDATE, tw_bytes(buf, b.n));
 }
 
-static void put_time(struct tw_wr *w, enum part type, uint64_t ms)
+static void put_u64(struct tw_wr *w, enum part type, uint64_t n)
 {
     uint8_t b[8];
-    tw_put_u64(b, ms);
-    if (ms)
+    tw_put_u64(b, n);
+    if (n)
         part(w, type, tw_bytes(b, sizeof(b)));
 }
 
@@ -57,8 +58,9 @@ static int encode(const struct tw_word *o, struct tw_wr *w)
         part(w, PART_CALLER, tw_bytes(o->caller.b, TW_KEY_SIZE));
         part(w, PART_SECRET, tw_bytes(o->secret, sizeof(o->secret)));
     }
-    put_time(w, PART_TIME, o->unix_ms);
-    put_time(w, PART_EXPIRES, o->expires_ms);
+    put_u64(w, PART_TIME, o->unix_ms);
+    put_u64(w, PART_EXPIRES, o->expires_ms);
+    put_u64(w, PART_AGAIN, o->again);
     if (o->has_nonce)
         part(w, PART_NONCE, tw_bytes(o->nonce, sizeof(o->nonce)));
     text(w, PART_UFRAG, o->ufrag);
@@ -108,9 +110,9 @@ static bool read_text(struct tw_bytes b, char *out)
     return true;
 }
 
-static bool read_time(struct tw_bytes b, uint64_t *ret_ms)
+static bool read_u64(struct tw_bytes b, uint64_t *ret)
 {
-    *ret_ms = b.n == 8 ? tw_get_u64(b.p) : 0;
+    *ret = b.n == 8 ? tw_get_u64(b.p) : 0;
     return b.n == 8;
 }
 
@@ -147,9 +149,11 @@ static bool read_part(unsigned type, struct tw_bytes b, struct tw_word *o)
     case PART_SECRET:
         return fixed(b, o->secret, sizeof(o->secret));
     case PART_TIME:
-        return read_time(b, &o->unix_ms);
+        return read_u64(b, &o->unix_ms);
     case PART_EXPIRES:
-        return read_time(b, &o->expires_ms);
+        return read_u64(b, &o->expires_ms);
+    case PART_AGAIN:
+        return read_u64(b, &o->again);
     case PART_NONCE:
         return o->has_nonce = fixed(b, o->nonce, sizeof(o->nonce));
     case PART_UFRAG:

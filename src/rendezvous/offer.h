@@ -29,6 +29,7 @@ struct tw_word {
     uint8_t secret[32];            /* OFFER */
     uint64_t unix_ms;              /* OFFER, RETRY: the sender's clock */
     uint64_t expires_ms;           /* OFFER on a ticket: by the caller's clock; 0: it is none */
+    uint64_t again;                /* OFFER of a connection that stands: how often it has been made again; 0: of a new one */
     uint8_t nonce[TW_OFFER_NONCE]; /* RETRY, and the OFFER after it */
     bool has_nonce;
     char ufrag[TW_ICE_CRED_MAX + 1], pwd[TW_ICE_CRED_MAX + 1]; /* empty: not said */

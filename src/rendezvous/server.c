@@ -328,6 +328,21 @@ static void close_mailbox(struct tw_desk *d, struct mailbox *m)
     free(m);
 }
 
+/* Who has called it may find it at its new connection: the old one may be dead, and nobody knows it yet. */
+static void lose_calls(struct tw_desk *d, struct client *c)
+{
+    for (struct call_end *e = c->calls; e;) {
+        if (!(e->id & TW_RDV_CALLEE)) {
+            e = e->next;
+            continue;
+        }
+        say_gone(d, c, e->id, TW_RDV_LOST);
+        say_gone(d, e->other->client, e->other->id, TW_RDV_LOST);
+        free_call(d, e);
+        e = c->calls; /* the other end may have been the next one */
+    }
+}
+
 static void on_register(struct tw_desk *d, struct client *c, struct tw_rd *r)
 {
     struct tw_bytes name = tw_rd_bytes(r, TW_KEY_SIZE), sig = tw_rd_bytes(r, TW_SIG_SIZE);
@@ -351,6 +366,7 @@ static void on_register(struct tw_desk *d, struct client *c, struct tw_rd *r)
         return;
     if (old) { /* the newest wins; the older is told once */
         say_registered(d, old->owner, &key, 1);
+        lose_calls(d, old->owner);
         close_mailbox(d, old);
     }
     *m = (struct mailbox){ .owner = c, .name = key, .hash = hash_bytes(d, &key, sizeof(key)) };

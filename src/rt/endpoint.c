@@ -66,7 +66,7 @@ static void failed(struct rdv_link *l)
     if (r->over)
         return;
     snprintf(r->why, sizeof(r->why), "%s", l->why[0] ? l->why : "it could not be connected to");
-    tw_endpoint_link_up(r->endpoint, tw_rt_now(), sock, NULL, r->why); /* which closes it */
+    tw_endpoint_link_up(r->endpoint, tw_rt_now(), sock, NULL, NULL, r->why); /* which closes it */
     tw_rt_endpoint_pump(r);
 }
 
@@ -133,9 +133,13 @@ static void on_open(struct tw_rt_link *link)
     struct attempt *t = link->user;
     struct rdv_link *l = t->of;
     struct tw_rt_endpoint *r = l->owner;
-    struct tw_addr remote = link->cfg.server;
+    struct tw_addr remote = link->cfg.server, local;
+    struct sockaddr_storage ss = { 0 };
+    socklen_t ss_n = sizeof(ss);
     if (l->up || l->ended)
         return;
+    getsockname(link->conn.fd, (struct sockaddr *)&ss, &ss_n);
+    local = tw_rt_addr(&ss);
     l->up = t;
     l->at = l->addr_n; /* no other address is tried any more */
     uv_timer_stop(&l->timer);
@@ -148,7 +152,7 @@ static void on_open(struct tw_rt_link *link)
         r->sockets.proxy = &r->cfg.proxy;
         r->sockets.proxy_at = &r->proxy_at;
     }
-    tw_endpoint_link_up(r->endpoint, tw_rt_now(), l->sock, l->by_proxy ? NULL : &remote, NULL);
+    tw_endpoint_link_up(r->endpoint, tw_rt_now(), l->sock, &local, l->by_proxy ? NULL : &remote, NULL);
     tw_rt_endpoint_pump(r);
 }
 
@@ -285,7 +289,7 @@ static void open_link(struct tw_rt_endpoint *r, const struct tw_endpoint_event *
     struct rdv_link *l = calloc(1, sizeof(*l));
     struct tw_addr ip;
     if (!l) {
-        tw_endpoint_link_up(r->endpoint, tw_rt_now(), ev->sock, NULL, "out of memory");
+        tw_endpoint_link_up(r->endpoint, tw_rt_now(), ev->sock, NULL, NULL, "out of memory");
         return;
     }
     l->owner = r;

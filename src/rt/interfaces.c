@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,6 +34,18 @@ static bool next_attr(const struct rtattr **at, size_t *left)
     return true;
 }
 
+/* An address stays on a link that is down, or has lost its network; nothing goes out from there. */
+static bool is_alive(const char *name)
+{
+    struct ifreq r = { 0 };
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+    bool known = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &r) == 0;
+    if (fd >= 0)
+        close(fd);
+    return !known || (r.ifr_flags & (IFF_UP | IFF_RUNNING)) == (IFF_UP | IFF_RUNNING);
+}
+
 static void add(const struct nlmsghdr *h, struct listing *l)
 {
     const struct ifaddrmsg *m = NLMSG_DATA(h);
@@ -56,7 +70,7 @@ static void add(const struct nlmsghdr *h, struct listing *l)
     }
     if (flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED) || tw_addr_is_any(&i.ip))
         return;
-    if (!if_indextoname(m->ifa_index, i.name))
+    if (!if_indextoname(m->ifa_index, i.name) || !is_alive(i.name))
         return;
     if (i.ip.family == TW_FAMILY_V6 && tw_addr_is_link_local(&i.ip))
         i.ip.scope = m->ifa_index;
@@ -171,12 +185,16 @@ static void on_timer(uv_timer_t *t)
     w->changed(w->user);
 }
 
-/* Of routes, of which some machines have a million, only the default ones do. */
+/* Of routes, of which some machines have a million, only the default ones do; of links whether they go up or down. */
 static void does_matter(void *ctx, const struct nlmsghdr *h)
 {
     const struct rtmsg *m = NLMSG_DATA(h);
+    const struct ifinfomsg *i = NLMSG_DATA(h);
     bool route = h->nlmsg_type == RTM_NEWROUTE || h->nlmsg_type == RTM_DELROUTE, *matters = ctx;
-    *matters = *matters || !route || m->rtm_dst_len == 0;
+    if (h->nlmsg_type == RTM_NEWLINK)
+        *matters = *matters || i->ifi_change & (IFF_UP | IFF_RUNNING);
+    else
+        *matters = *matters || !route || m->rtm_dst_len == 0;
 }
 
 static void on_routes(uv_poll_t *p, int status, int events)
@@ -194,7 +212,7 @@ int tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop, void (*changed)(voi
                      void *user)
 {
     *w = (struct tw_rt_watch){ .changed = changed, .user = user };
-    w->fd = tw_rt_netlink_open(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+    w->fd = tw_rt_netlink_open(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
                                RTMGRP_IPV6_ROUTE);
     if (w->fd < 0)
         return TW_ESYS;

@@ -345,7 +345,7 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     forget_the_silent(r);
     bool web = l->shared || l->web[0];
     if (web && !r->web_tls)
-        (void)!tw_rt_tls_new_self_signed(NULL, &r->web_tls, &why); /* then without TLS */
+        (void)!tw_rt_tls_new_self_signed(NULL, NULL, 0, &r->web_tls, &why); /* then without TLS */
     any.tls = web ? r->web_tls : NULL;
     any.ws = web ? &ws : NULL;
     struct rt_sock *s = r->pending < PENDING_MAX ? add(r, 0, SOCK_LINK) : NULL;

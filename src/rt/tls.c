@@ -65,9 +65,6 @@ static int sign_self(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
     int err = gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof(serial));
     serial[0] &= 0x7f;
     if (err >= 0)
-        err = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
-                                           GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
-    if (err >= 0)
         err = gnutls_x509_crt_set_version(crt, 3);
     if (err >= 0)
         err = gnutls_x509_crt_set_serial(crt, serial, sizeof(serial));
@@ -85,8 +82,18 @@ static int sign_self(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
     return err;
 }
 
-int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tls **ret_tls,
-                              const char **ret_why)
+/* The key that text has, or a new one, which is written there. */
+static int get_key(gnutls_x509_privkey_t key, char *text, size_t cap)
+{
+    gnutls_datum_t pem = { (uint8_t *)text, text ? (unsigned)strlen(text) : 0 };
+    size_t n = cap;
+    if (pem.size && gnutls_x509_privkey_import(key, &pem, GNUTLS_X509_FMT_PEM) >= 0)
+        return 0;
+    int err = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+    return err < 0 || !text ? err : gnutls_x509_privkey_export(key, GNUTLS_X509_FMT_PEM, text, &n);
+}
+
+int tw_rt_tls_new_self_signed(const char *priority, char *key_pem, size_t cap, struct tw_rt_tls **ret_tls, const char **ret_why)
 {
     struct tw_rt_tls *t;
     gnutls_x509_crt_t crt = NULL;
@@ -98,6 +105,8 @@ int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tls **ret_tls,
     err = gnutls_x509_crt_init(&crt);
     if (err >= 0)
         err = gnutls_x509_privkey_init(&key);
+    if (err >= 0)
+        err = get_key(key, key_pem, cap);
     if (err >= 0)
         err = sign_self(crt, key);
     if (err >= 0)

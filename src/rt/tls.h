@@ -25,8 +25,9 @@ struct tw_rt_tls_config {
 TW_NODISCARD int tw_rt_tls_new(const struct tw_rt_tls_config *cfg, struct tw_rt_tls **ret_tls,
                                const char **ret_why);
 
-/* A certificate for nobody in particular, made up on the spot: ECDSA P-256, a year. */
-TW_NODISCARD int tw_rt_tls_new_self_signed(const char *priority, struct tw_rt_tls **ret_tls,
+/* A certificate for nobody in particular, made up on the spot: ECDSA P-256, a year. key_pem: a text of cap bytes, the key to use, or
+ * empty: then the one that is made goes there; NULL: nobody wants it again. */
+TW_NODISCARD int tw_rt_tls_new_self_signed(const char *priority, char *key_pem, size_t cap, struct tw_rt_tls **ret_tls,
                                            const char **ret_why);
 
 /* For clients: checks certificates against the system's, or, with ca, against that PEM only. */

@@ -62,7 +62,9 @@ struct tw_secure {
     struct datagrams out, in;
     struct datagram *shown;    /* the one the last event is a view of */
     struct tw_bytes iov;
-    tw_time last_switch;
+    bool validating;             /* the path was changed, and QUIC is not sure of the new one */
+    tw_time last_switch;         /* that was begun, or settled */
+    tw_time last_begun, switch_before; /* the last that was begun, and the one before it */
     tw_time pto;                 /* the longest so far: a new path begins with a guess */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;

@@ -9,6 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
+#define TWO_SWITCHES (20 * TW_SEC) /* the third may come so long after the first */
 #define SWITCH_PAUSE (2 * TW_SEC) /* each migration uses up a connection ID: not too many */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
@@ -122,6 +123,17 @@ static int on_completed(ngtcp2_conn *conn, void *user)
     return 0;
 }
 
+/* With it the connection IDs of the path of before can be given back. */
+static int on_validated(ngtcp2_conn *conn, uint32_t flags, const ngtcp2_path *path, const ngtcp2_path *before,
+                        ngtcp2_path_validation_result result, void *user)
+{
+    struct tw_secure *s = user;
+    (void)conn, (void)flags, (void)path, (void)before, (void)result;
+    s->validating = false;
+    s->last_switch = s->now;
+    return 0;
+}
+
 static int on_confirmed(ngtcp2_conn *conn, void *user)
 {
     (void)conn;
@@ -201,6 +213,7 @@ static const ngtcp2_callbacks callbacks = {
     .recv_retry = ngtcp2_crypto_recv_retry_cb,
     .rand = on_rand,
     .get_new_connection_id = on_new_cid,
+    .path_validation = on_validated,
     .update_key = ngtcp2_crypto_update_key_cb,
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
@@ -213,10 +226,19 @@ static const ngtcp2_callbacks callbacks = {
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
+static void write_qlog(void *user, uint32_t flags, const void *data, size_t n)
+{
+    const struct tw_secure *s = user;
+    (void)flags;
+    s->cfg.qlog(s->cfg.qlog_ctx, data, n);
+}
+
 static void settle(struct tw_secure *s, ngtcp2_settings *set, ngtcp2_transport_params *params)
 {
     ngtcp2_settings_default(set);
     set->cc_algo = NGTCP2_CC_ALGO_BBR;
+    if (s->cfg.qlog)
+        set->qlog_write = write_qlog;
     set->initial_ts = (ngtcp2_tstamp)s->now;
     set->initial_rtt = 100 * NGTCP2_MILLISECONDS; /* of which PTO becomes three times: 300 ms */
     set->max_tx_udp_payload_size = TW_SECURE_MTU_MAX;
@@ -282,6 +304,7 @@ int tw_secure_new(const struct tw_secure_config *cfg, const struct tw_env *env, 
     s->ready_tail = &s->ready;
     s->send_tail = &s->send;
     s->last_switch = -SWITCH_PAUSE;
+    s->last_begun = s->switch_before = -TWO_SWITCHES;
     tw_map_init(&s->streams, 4 * STREAMS_MAX);
     /* Labels: addresses that mean nothing. */
     s->local = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = 1, .sin_addr = { 1 } };
@@ -566,18 +589,23 @@ void tw_secure_new_path(struct tw_secure *s, tw_time now)
     s->now = now;
     if (!s->conn || !s->confirmed)
         return;
-    /* Connection IDs of before are given back when a few PTOs are over (RFC 9000 §9.5, §5.1.2): who changes faster has more
-     * of them on their way than the other side allows. */
-    if (now - s->last_switch < (4 * s->pto > SWITCH_PAUSE ? 4 * s->pto : SWITCH_PAUSE))
+    /* Connection IDs of before are given back when a few PTOs are over (RFC 9000 §9.5, §5.1.2): who changes faster, or again and again
+     * where packets are lost, has more of them on their way than the other side's library allows. */
+    if (s->validating || now - s->last_switch < (4 * s->pto > SWITCH_PAUSE ? 4 * s->pto : SWITCH_PAUSE) ||
+        now - s->switch_before < TWO_SWITCHES)
         return; /* then under the same label: what was learned of the path before is used on */
-    s->last_switch = now;
+    s->switch_before = s->last_begun;
+    s->last_switch = s->last_begun = now;
+    s->validating = true;
     if (s->cfg.server) {
         s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
         return;
     }
     s->local.sin_addr.s_addr++;
-    if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)now))
+    if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)now)) {
+        s->validating = false;
         s->local.sin_addr.s_addr--; /* no connection ID left: goes on as it was */
+    }
 }
 
 void tw_secure_set_mtu(struct tw_secure *s, tw_time now, size_t mtu)

@@ -34,6 +34,8 @@ struct tw_secure_config {
                                     what poll_tx gave is in it until the next poll_tx of any */
     void (*keylog)(void *ctx, const char *line); /* NULL, unless the user wants to decrypt captures */
     void *keylog_ctx;
+    void (*qlog)(void *ctx, const void *data, size_t n); /* pieces of a qlog file; NULL: none is wanted */
+    void *qlog_ctx;
 };
 
 enum tw_secure_event_type {

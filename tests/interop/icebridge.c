@@ -54,6 +54,8 @@ static void on_event(struct tw_rt_ice *r, const struct tw_ice_event *ev)
         (void)!tw_ice_send(other->ice, tw_rt_now(), 0, 1, ev->data, ev->tos);
         tw_rt_ice_pump(other);
         break;
+    case TW_ICE_SILENCE:
+        break;
     case TW_ICE_FAILED: {
         char text[8192];
         tw_ice_explain(r->ice, text, sizeof(text));

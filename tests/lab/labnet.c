@@ -9,7 +9,9 @@
  *
  * "blocked" is a NAT that lets no UDP through; "web" is one that lets out TCP to ports 80 and 443 and nothing else, "tls" TCP
  * whose first bytes look like a ClientHello, "proxied" what goes to 203.0.114.3. Makes a TUN device for each name, says "ready", and runs until its
- * input ends. IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
+ * input ends. Lines of it are accidents: cut NAME, mend NAME (its link); forget NAME (its NAT, everything); noudp NAME, udp NAME;
+ * loss NAME PER-MILLE, each way.
+ * IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
  * lets nobody outside begin, and, unless it maps all destinations alike (I/...), draws a port for each. */
 #include <fcntl.h>
 #include <linux/if.h>
@@ -28,7 +30,11 @@ enum { MAX_NODES = 24, IP_HEADER = 20, UDP_HEADER = 8, TCP_HEADER = 20, UDP = 17
 
 struct node {
     int fd;
+    char name[16];
     struct sim_host *host;
+    struct sim_nat *nat;           /* NULL: none */
+    bool cut, no_udp;
+    int loss;                      /* per mille, besides what the link loses */
     uint8_t inside[4], outside[4]; /* alike without a NAT */
     bool natted, hard;
     enum { ALL, WEB, TLS, PROXIED } lets; /* what of TCP goes out */
@@ -63,12 +69,19 @@ static uint16_t checksum(const uint8_t *p, size_t n)
     return (uint16_t)~sum;
 }
 
+static bool is_lost(const struct node *n, bool udp)
+{
+    return n->cut || (udp && n->no_udp) || rand() % 1000 < n->loss;
+}
+
 static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
 {
     const struct node *n = ctx;
     uint8_t p[65536] = { 0x45 };
     size_t len = d->iov[0].n, all = IP_HEADER + UDP_HEADER + len;
     (void)at;
+    if (is_lost(n, true))
+        return;
     tw_put_u16(p + 2, (uint16_t)all);
     p[6] = 0x40;
     p[8] = d->ttl;
@@ -190,7 +203,7 @@ static void forward_tcp(struct node *from, uint8_t *p, size_t n)
     for (int i = 0; i < node_n; i++)
         if (memcmp(nodes[i].outside, p + 16, 4) == 0)
             to = &nodes[i];
-    if (from->natted && !outwards(from, p, n, ports))
+    if (is_lost(from, false) || (to && is_lost(to, false)) || (from->natted && !outwards(from, p, n, ports)))
         return;
     if (!to || (to->natted && !inwards(to, p, ports)))
         return;
@@ -235,7 +248,7 @@ static void from_kernel(struct node *n)
         bool fragment = tw_get_u16(p + 6) & 0x3fff;
         if (p[0] >> 4 == 4 && p[9] == TCP && !fragment && (size_t)got >= head + TCP_HEADER)
             forward_tcp(n, p, (size_t)got);
-        if (p[0] >> 4 != 4 || p[9] != UDP || fragment || (size_t)got < head + UDP_HEADER)
+        if (p[0] >> 4 != 4 || p[9] != UDP || fragment || is_lost(n, true) || (size_t)got < head + UDP_HEADER)
             continue;
         struct tw_bytes data = tw_bytes(p + head + UDP_HEADER, (size_t)got - head - UDP_HEADER);
         struct tw_datagram d = { .ttl = p[8], .tos = p[1], .iov = &data, .iov_n = 1,
@@ -282,6 +295,7 @@ static bool add(char *text, tw_time delay)
         n->hard = k.mapping != SIM_INDEPENDENT;
         nat = sim_nat(s, tw_addr_v4(198, 51, (uint8_t)(101 + node_n), 1, 0), k, NULL);
         sim_nat_set_link(nat, link);
+        n->nat = nat;
         link = (struct sim_link){ .delay = 0 };
     }
     for (char *one = strtok(ip, ","); one; one = strtok(NULL, ",")) {
@@ -297,6 +311,7 @@ static bool add(char *text, tw_time delay)
     }
     sim_host_set_raw(n->host);
     sim_host_attach(n->host, n, from_network, NULL, NULL);
+    snprintf(n->name, sizeof(n->name), "%.15s", text);
     snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.15s", text);
     n->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (n->fd < 0 || ioctl(n->fd, TUNSETIFF, &ifr)) {
@@ -305,6 +320,47 @@ static bool add(char *text, tw_time delay)
     }
     node_n++;
     return true;
+}
+
+/* A line of our input. */
+static void accident(const char *line)
+{
+    char what[16], name[16];
+    int number = 0;
+    if (sscanf(line, "%15s %15s %d", what, name, &number) < 2)
+        return;
+    for (int i = 0; i < node_n; i++) {
+        struct node *n = &nodes[i];
+        if (strcmp(n->name + 3, name) != 0) /* behind "tun" */
+            continue;
+        if (!strcmp(what, "cut") || !strcmp(what, "mend"))
+            n->cut = *what == 'c';
+        else if (!strcmp(what, "noudp") || !strcmp(what, "udp"))
+            n->no_udp = *what == 'n';
+        else if (!strcmp(what, "loss"))
+            n->loss = number;
+        else if (!strcmp(what, "forget") && n->nat)
+            sim_nat_reboot(n->nat), memset(n->flows, 0, sizeof(n->flows));
+    }
+}
+
+/* False: the input is at its end. */
+static bool read_input(void)
+{
+    static char text[256];
+    static size_t at;
+    ssize_t n = read(0, text + at, sizeof(text) - 1 - at);
+    if (n <= 0)
+        return false;
+    at += (size_t)n;
+    text[at] = 0;
+    for (char *end; (end = strchr(text, '\n'));) {
+        *end = 0;
+        accident(text);
+        at -= (size_t)(end + 1 - text);
+        memmove(text, end + 1, at + 1);
+    }
+    return at < sizeof(text) - 1;
 }
 
 int main(int argc, char **argv)
@@ -339,8 +395,7 @@ int main(int argc, char **argv)
         deliver_late();
         for (int i = 0; i < node_n; i++)
             from_kernel(&nodes[i]);
-        char ignored[64];
-        if (fds[0].revents && read(0, ignored, sizeof(ignored)) <= 0)
+        if (fds[0].revents && !read_input())
             break;
     }
     sim_free(s);

@@ -34,7 +34,7 @@ serve() {
     sandbox=
     nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
     rm -f "$WORK/thalwegd" # what one of before said would be taken for this one's
-    ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open ${SERVE:-} $sandbox >"$WORK/thalwegd" 2>&1 &
+    ip netns exec s "$BUILD/thalwegd" -L 203.0.114.1 -L 203.0.114.2 -u user:pass -r realm -m 1 --rendezvous-open --state-dir "$WORK/state" ${SERVE:-} $sandbox >"$WORK/thalwegd" 2>&1 8>&- 9>&- &
     RELAY=$!
     wait_for 5 grep -q "rendezvous at 203.0.114.2" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
     RENDEZVOUS=$(sed -n 's/.*rendezvous at \(203.0.114.1[^ ]*\).*/\1/p' "$WORK/thalwegd")

@@ -104,6 +104,17 @@ void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struc
     }
 }
 
+void desk_node_restart(struct desk_node *n)
+{
+    for (int i = 0; i < STREAMS; i++) {
+        uint32_t id = n->streams.all[i].id;
+        if (!id)
+            continue;
+        tw_desk_disconnected(n->desk, sim_now(n->sim), id);
+        stream_close(&n->streams, id);
+    }
+}
+
 void desk_node_fini(struct desk_node *n)
 {
     streams_fini(&n->streams);
@@ -322,7 +333,7 @@ static void on_stream_open(void *ctx, tw_time now, struct stream *s)
     struct endpoint_node *n = ctx;
     struct tw_addr local = s->local, remote = s->remote;
     if (is_link(s->id))
-        tw_endpoint_link_up(n->ep, now, s->id, n->proxy.family ? NULL : &remote, NULL);
+        tw_endpoint_link_up(n->ep, now, s->id, &local, n->proxy.family ? NULL : &remote, NULL);
     else
         tw_endpoint_opened(n->ep, now, s->id, 0, &local);
     endpoint_node_pump(n);
@@ -338,7 +349,7 @@ static void on_stream_over(void *ctx, tw_time now, const struct stream *gone)
 {
     struct endpoint_node *n = ctx;
     if (is_link(gone->id)) {
-        tw_endpoint_link_up(n->ep, now, gone->id, NULL, "the connection was closed");
+        tw_endpoint_link_up(n->ep, now, gone->id, NULL, NULL, "the connection was closed");
     } else {
         tw_endpoint_opened(n->ep, now, gone->id, TW_ESYS, NULL);
         tw_endpoint_disconnected(n->ep, now, gone->id);

@@ -26,6 +26,8 @@ struct desk_node {
  * the rendezvous. */
 void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struct sim_link link,
                     struct relay_node *relay, bool web);
+/* All its connections break, and it knows nobody any more. */
+void desk_node_restart(struct desk_node *n);
 void desk_node_fini(struct desk_node *n);
 
 /* What an endpoint's user saw of a connection. */

@@ -209,6 +209,8 @@ static void on_event(struct ice_node *n, const struct tw_ice_event *ev)
         n->disconnects++;
         n->stop = true;
         break;
+    case TW_ICE_SILENCE:
+        break;
     case TW_ICE_FAILED:
         n->failed = n->stop = true;
         break;

@@ -16,6 +16,9 @@ struct player {
     bool verbose;
     struct drawn drawn;
     struct tw_ice_server servers[TW_ICE_SERVERS_MAX];
+    unsigned vias;
+    uint16_t web_ports[2];
+    bool web;
     struct tw_ice_interface interfaces[TW_ICE_INTERFACES_MAX];
     size_t server_n, interface_n;
     char *word[WORDS];
@@ -113,7 +116,8 @@ static bool make(struct player *p)
         .no_probing = number(p, 8), .no_mapping = number(p, 9),
         .policy = (enum tw_ice_policy)number(p, 10), .streams = number(p, 11),
         .components = number(p, 12), .allow = text(p, 13), .deny = text(p, 14),
-        .servers = p->servers, .server_n = p->server_n,
+        .servers = p->servers, .server_n = p->server_n, .vias = p->vias, .web_ports = { p->web_ports[0], p->web_ports[1] },
+        .web = p->web ? "000000000000000000000000" : NULL,
     };
     p->server_n = 0; /* others may come later */
     return !p->r->ice && p->words == 15 && !tw_ice_new(&cfg, &env, &p->r->ice);
@@ -166,6 +170,16 @@ static bool send(struct player *p, tw_time now)
     return true;
 }
 
+static bool send_other(struct player *p, tw_time now)
+{
+    static const uint8_t zeroes[65536];
+    unsigned n = number(p, 4);
+    if (n > sizeof(zeroes))
+        return false;
+    (void)!tw_ice_send_other(p->r->ice, now, number(p, 2), number(p, 3), tw_bytes(zeroes, n), (uint8_t)number(p, 5));
+    return true;
+}
+
 static bool set_remote(struct player *p, tw_time now)
 {
     struct tw_ice_remote r = { .ufrag = text(p, 3), .pwd = text(p, 4), .lite = number(p, 5),
@@ -215,6 +229,13 @@ static bool play(struct player *p, tw_time now, const char *verb)
     static const char *const addressed[] = { "opened", "accepted", "mapped", "vouch", "nat64" };
     if (!strcmp(verb, "server"))
         return add_server(p);
+    if (!strcmp(verb, "web")) {
+        p->vias = number(p, 2);
+        p->web_ports[0] = (uint16_t)number(p, 3);
+        p->web_ports[1] = (uint16_t)number(p, 4);
+        p->web = p->words == 6 && text(p, 5);
+        return p->words == 6;
+    }
     if (!strcmp(verb, "config"))
         return make(p);
     if (!p->r->ice)
@@ -229,6 +250,11 @@ static bool play(struct player *p, tw_time now, const char *verb)
         p->interface_n = 0;
         return ok;
     }
+    if (!strcmp(verb, "renew")) {
+        bool ok = p->server_n == 1 && !tw_ice_renew_server(p->r->ice, now, number(p, 2), p->servers);
+        p->server_n = 0;
+        return ok;
+    }
     if (!strcmp(verb, "servers")) {
         bool ok = !tw_ice_add_servers(p->r->ice, now, p->servers, p->server_n);
         p->server_n = 0;
@@ -238,12 +264,16 @@ static bool play(struct player *p, tw_time now, const char *verb)
         return receive(p, now);
     if (!strcmp(verb, "send"))
         return send(p, now);
+    if (!strcmp(verb, "other"))
+        return send_other(p, now);
     if (!strcmp(verb, "remote"))
         return set_remote(p, now);
     if (!strcmp(verb, "candidate"))
         return add_candidate(p, now);
     if (!strcmp(verb, "disconnected"))
         tw_ice_disconnected(p->r->ice, now, number(p, 2));
+    else if (!strcmp(verb, "forget"))
+        tw_ice_forget_remotes(p->r->ice, now);
     else if (!strcmp(verb, "waits"))
         tw_ice_waits(p->r->ice, now, number(p, 2), (tw_time)number(p, 3) * TW_USEC);
     else if (!strcmp(verb, "controlling"))

@@ -66,7 +66,7 @@ void stream_connect(struct streams *t, uint32_t id, enum stream_framing framing,
 
 void stream_send(struct streams *t, uint32_t id, const struct tw_bytes *iov, size_t iov_n)
 {
-    static uint8_t bytes[65540];
+    static uint8_t bytes[4 << 20];
     const struct stream *s = stream_find(t, id);
     size_t n = TW_FRAME_HEADER;
     if (!s || s->state != STREAM_OPEN)

@@ -559,7 +559,7 @@ static void a_peer_that_vanishes_is_given_up(void **state)
         endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), false);
         run(60 * TW_SEC);
         assert_false(c->closed); /* it may come back */
-        run(400 * TW_SEC);
+        run(800 * TW_SEC);
         assert_true(c->closed);
         assert_int_equal(c->code, TW_ENDPOINT_CODE_LOST);
         end();

@@ -1,0 +1,345 @@
+/* Two who are connected live through whatever a random story does to them: they move, alone or both at once, sleep, lose
+ * their network, their NATs forget, the server restarts, the relay dies. All the while one writes and the other sends it
+ * back; in the end every byte is there, once, in order.
+ *
+ * usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]] */
+#include "../../sim/endpoint_node.h"
+#include "../../sim/story.h"
+
+enum { PLACES = 7, CHUNK = 400, SPAN_SEC = 60, AFTER_SEC = 180 };
+#define STEP (50 * TW_MSEC)
+
+static unsigned stories = 300, tell;
+static uint64_t first = 1;
+
+static struct {
+    struct sim *sim;
+    struct relay_node relay;
+    struct desk_node desk;
+    struct endpoint_node a, b;
+    struct sim_nat *nats[PLACES];
+    tw_time link_back[2], wakes[2];
+    unsigned moves, place[2];
+    uint64_t x;
+} w;
+
+static unsigned draw(unsigned of)
+{
+    uint64_t z = w.x += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (unsigned)((z ^ z >> 31) % of);
+}
+
+static void make_places(void)
+{
+    static const struct sim_nat_kind kinds[PLACES] = {
+        { .filtering = SIM_ADDRESS_AND_PORT },
+        { .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_RANDOM },
+        { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_SEQUENTIAL },
+        { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_RANDOM },
+        { .filtering = SIM_ADDRESS_AND_PORT, .no_udp = true },
+        { .filtering = SIM_ADDRESS_AND_PORT, .life = 60 * TW_SEC },
+        { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_RANDOM },
+    };
+    for (unsigned i = 0; i < PLACES; i++) {
+        w.nats[i] = sim_nat(w.sim, tw_addr_v4(198, 51, (uint8_t)(100 + i), 1, 0), kinds[i], NULL);
+        sim_nat_set_link(w.nats[i], (struct sim_link){ .delay = (tw_time)(5 + draw(30)) * TW_MSEC, .jitter = TW_MSEC, .loss = draw(10) });
+    }
+}
+
+/* An address that was never used, at one of the places or on the open network. */
+static struct tw_addr new_place(unsigned who, struct sim_nat **ret_nat)
+{
+    unsigned p = draw(PLACES + 1);
+    w.moves++;
+    w.place[who] = p;
+    *ret_nat = p < PLACES ? w.nats[p] : NULL;
+    return p < PLACES ? tw_addr_v4(10, (uint8_t)p, (uint8_t)(w.moves >> 8), (uint8_t)w.moves, 0)
+                      : tw_addr_v4(198, 18, (uint8_t)(w.moves >> 8), (uint8_t)w.moves, 0);
+}
+
+static struct endpoint_node *node(unsigned who)
+{
+    return who ? &w.b : &w.a;
+}
+
+static void move(unsigned who)
+{
+    if (sim_now(w.sim) < w.wakes[who])
+        return; /* it sleeps */
+    struct endpoint_node *n = node(who);
+    struct sim_nat *nat;
+    struct tw_addr ip = new_place(who, &nat);
+    sim_host_move(n->host, ip, nat);
+    n->interface.ip = ip;
+    assert_ok(tw_endpoint_interfaces(n->ep, sim_now(w.sim), &n->interface, 1));
+    endpoint_node_pump(n);
+}
+
+static const struct sim_link dead = { .loss = 1000 }, alive = { .delay = TW_MSEC };
+
+static void happen(unsigned what)
+{
+    static const char *const names[] = { "a moves", "b moves", "both move", "a NAT forgets", "no network", "sleeps", "the server restarts",
+                                         "the relay is gone for a while" };
+    unsigned who = draw(2);
+    tw_time until = sim_now(w.sim) + (tw_time)(1 + draw(30)) * TW_SEC;
+    if (tell)
+        printf("%8.3f %s%s until %.3f\n", (double)sim_now(w.sim) / 1e9, what == 4 || what == 5 ? who ? "b: " : "a: " : "", names[what],
+               (double)until / 1e9);
+    switch (what) {
+    case 0:
+    case 1:
+        move(what);
+        break;
+    case 2:
+        move(0);
+        move(1);
+        break;
+    case 3:
+        sim_nat_reboot(w.nats[draw(PLACES)]);
+        break;
+    case 4:
+        sim_host_set_link(node(who)->host, dead);
+        w.link_back[who] = until;
+        break;
+    case 5:
+        sim_host_sleep(node(who)->host, until);
+        w.wakes[who] = until;
+        break;
+    case 6:
+        desk_node_restart(&w.desk);
+        break;
+    default:
+        sim_host_sleep(w.relay.host, until);
+        break;
+    }
+}
+
+static void step(void)
+{
+    sim_run(w.sim, sim_now(w.sim) + STEP, NULL);
+    for (unsigned i = 0; i < 2; i++)
+        if (w.link_back[i] && sim_now(w.sim) >= w.link_back[i]) {
+            sim_host_set_link(node(i)->host, alive);
+            w.link_back[i] = 0;
+        }
+}
+
+static void begin(uint64_t seed)
+{
+    const struct sim_link near = { .delay = 5 * TW_MSEC };
+    struct sim_nat *nat;
+    memset(&w, 0, sizeof(w));
+    w.sim = sim_new(seed);
+    w.x = seed;
+    relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), near, 1);
+    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), near, &w.relay, true);
+    relay_node_start(&w.relay);
+    relay_node_listen(&w.relay, 3478);
+    make_places();
+    struct tw_addr at = new_place(0, &nat);
+    endpoint_node_init(&w.a, w.sim, at, nat, alive, ip("203.0.114.7"), &(struct endpoint_node_config){ .key = 1, .tcp = true });
+    at = new_place(1, &nat);
+    endpoint_node_init(&w.b, w.sim, at, nat, alive, ip("203.0.114.7"),
+                       &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .tcp = true });
+    w.b.echo = true;
+}
+
+static void end(void)
+{
+    endpoint_node_fini(&w.a);
+    endpoint_node_fini(&w.b);
+    desk_node_fini(&w.desk);
+    relay_node_fini(&w.relay);
+    sim_free(w.sim);
+}
+
+/* As many as are taken: while there is no way, they pile up. */
+static size_t offer_bytes(struct node_conn *c, struct tw_bytes b)
+{
+    size_t took = 0;
+    if (c->stream < 0 && tw_endpoint_open(w.a.ep, sim_now(w.sim), c->id, &c->stream))
+        return 0;
+    if (tw_endpoint_write(w.a.ep, sim_now(w.sim), c->id, c->stream, b, false, &took))
+        return 0;
+    endpoint_node_pump(&w.a);
+    return took;
+}
+
+/* Returns the longest pause, in ms, between two bytes that came back. */
+static unsigned live(uint64_t seed)
+{
+    static uint8_t chunk[CHUNK];
+    size_t sent = 0, seen = 0;
+    begin(seed);
+    for (int i = 0; i < 600 && (i < 60 || !w.b.onlines); i++)
+        step();
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    for (int i = 0; i < 400 && !c->connected; i++)
+        step();
+    if (!c->connected)
+        fail_msg("seed %llu: not connected: %s", (unsigned long long)seed, c->why);
+    tw_time start = sim_now(w.sim), heard = start, longest = 0, next = start + 2 * TW_SEC;
+    while (sim_now(w.sim) < start + SPAN_SEC * TW_SEC) {
+        for (size_t i = 0; i < CHUNK && sim_now(w.sim) >= w.wakes[0]; i++)
+            chunk[i] = (uint8_t)((sent + i) * 2654435761u >> 11);
+        if (sim_now(w.sim) >= w.wakes[0]) {
+            sent += offer_bytes(c, tw_bytes(chunk, CHUNK));
+        }
+        if (sim_now(w.sim) >= next) {
+            happen(draw(8));
+            next = sim_now(w.sim) + (tw_time)(100 + draw(10000)) * TW_MSEC;
+        }
+        step();
+        if (c->got != seen || c->closed) {
+            longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+            heard = sim_now(w.sim);
+            seen = c->got;
+        }
+    }
+    for (int i = 0; i < AFTER_SEC * 20 && c->got < sent && !c->closed; i++)
+        step();
+    if (c->closed || c->got != sent)
+        fail_msg("seed %llu: %zu of %zu bytes are back; %s (%llx); at places %u and %u, rung %s", (unsigned long long)seed, c->got, sent, c->why,
+                 (unsigned long long)c->code,
+                 w.place[0], w.place[1], tw_rung_name(c->path.rung));
+    for (size_t i = 0; i < sent; i++)
+        if (c->bytes[i] != (uint8_t)(i * 2654435761u >> 11) || w.b.conns[0].bytes[i] != c->bytes[i])
+            fail_msg("seed %llu: byte %zu is wrong", (unsigned long long)seed, i);
+    assert_int_equal(w.b.conns[0].got, sent);
+    longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+    end();
+    return (unsigned)(longest / TW_MSEC);
+}
+
+/* One thing that happens to two who are both at home, or behind hard NATs and so at the relay. */
+struct accident {
+    const char *name;
+    unsigned what, who;
+    bool hard;
+    tw_time lasts;   /* a network that is away so long */
+    unsigned most_ms; /* pause after it, in 19 of 20 */
+};
+
+static unsigned pause_after(const struct accident *k, uint64_t seed)
+{
+    static uint8_t chunk[CHUNK];
+    begin(seed);
+    for (unsigned i = 0; i < 2; i++) { /* to a place of that kind */
+        w.moves++;
+        struct tw_addr at = tw_addr_v4(10, 0, 9, (uint8_t)w.moves, 0);
+        sim_host_move(node(i)->host, at, w.nats[k->hard ? 3 + 3 * i : i]);
+        node(i)->interface.ip = at;
+        assert_ok(tw_endpoint_interfaces(node(i)->ep, sim_now(w.sim), &node(i)->interface, 1));
+        endpoint_node_pump(node(i));
+    }
+    for (int i = 0; i < 100; i++)
+        step();
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    tw_time start = sim_now(w.sim), heard = 0, longest = 0;
+    bool happened = false;
+    size_t seen = 0;
+    for (int i = 0; i < 3000; i++) {
+        tw_time now = sim_now(w.sim);
+        if (c->ready)
+            offer_bytes(c, tw_bytes(chunk, 160)); /* 50 a second: as a call */
+        if (!happened && now >= start + 8 * TW_SEC) {
+            happened = true;
+            heard = now;
+            if (k->hard && c->path.rung != TW_RUNG_RELAY)
+                fail_msg("seed %llu: the relay is not needed: %s", (unsigned long long)seed, tw_rung_name(c->path.rung));
+            if (k->what == 4) {
+                sim_host_set_link(node(k->who)->host, dead);
+                w.link_back[k->who] = now + k->lasts;
+            } else if (k->what == 3) {
+                sim_nat_reboot(w.nats[k->who]);
+            } else if (k->what == 7) {
+                sim_host_sleep(w.relay.host, TW_NEVER);
+            } else {
+                happen(k->what);
+            }
+        }
+        for (int j = 0; j < 4; j++) {
+            sim_run(w.sim, sim_now(w.sim) + 5 * TW_MSEC, NULL);
+            if (c->got != seen) {
+                longest = heard && sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+                heard = heard ? sim_now(w.sim) : 0;
+                seen = c->got;
+            }
+        }
+        for (unsigned j = 0; j < 2; j++)
+            if (w.link_back[j] && sim_now(w.sim) >= w.link_back[j]) {
+                sim_host_set_link(node(j)->host, alive);
+                w.link_back[j] = 0;
+                heard = sim_now(w.sim);
+                longest = 0;
+            }
+    }
+    if (c->closed)
+        fail_msg("%s, seed %llu: %s", k->name, (unsigned long long)seed, c->why);
+    longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+    end();
+    return (unsigned)(longest / TW_MSEC);
+}
+
+static int by_size(const void *a, const void *b);
+
+static void each_alone(void **state)
+{
+    static const struct accident all[] = {
+        { "the caller moves", 0, 0, false, 0, 2000 },
+        { "the callee moves", 1, 0, false, 0, 1500 },
+        { "both move at once", 2, 0, false, 0, 4000 },
+        { "the caller's NAT forgets", 3, 0, false, 0, 1500 },
+        /* Nothing reaches the callee any more, not even over its connection to the server, until it says something. */
+        { "the callee's NAT forgets", 3, 1, false, 0, 10500 },
+        { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 2500 },
+        { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 4500 },
+        { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 4500 },
+        { "the server restarts", 6, 0, false, 0, 400 },
+        { "the relay they need is gone", 7, 0, true, 0, 2000 },
+    };
+    enum { RUNS = 20 };
+    unsigned ms[RUNS];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        for (unsigned s = 0; s < RUNS; s++)
+            ms[s] = pause_after(&all[i], 7000 + s);
+        qsort(ms, RUNS, sizeof(ms[0]), by_size);
+        printf("%-30s pause %5u ms (median), %5u (19 of 20)\n", all[i].name, ms[RUNS / 2], ms[RUNS * 19 / 20]);
+        if (ms[RUNS * 19 / 20] > all[i].most_ms)
+            fail_msg("%s: too long", all[i].name);
+    }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void all_end_with_every_byte(void **state)
+{
+    unsigned *pause = calloc(stories, sizeof(*pause));
+    (void)state;
+    assert_non_null(pause);
+    for (unsigned i = 0; i < stories; i++)
+        pause[i] = live(first + i);
+    qsort(pause, stories, sizeof(*pause), by_size);
+    printf("%u stories, every byte there: the longest pause of each %.1f s (median), %.1f s (19 of 20), %.1f s (most)\n", stories,
+           pause[stories / 2] / 1e3, pause[stories * 19 / 20] / 1e3, pause[stories - 1] / 1e3);
+    free(pause);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone), cmocka_unit_test(all_end_with_every_byte) };
+    if (argc > 1)
+        stories = (unsigned)strtoul(argv[1], NULL, 10);
+    if (argc > 2)
+        first = strtoull(argv[2], NULL, 10);
+    tell = argc > 3;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
