@@ -236,6 +236,7 @@ int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *e
     e->cfg.seed = NULL;
     e->cfg.ice.servers = NULL;
     ep_random(e, e->nonce_key, sizeof(e->nonce_key));
+    ep_random(e, &e->program, sizeof(e->program));
     *ret = e;
     return 0;
 }

@@ -142,6 +142,8 @@ struct tw_endpoint {
     struct tw_ident self;
     tw_time now;
     int64_t clock_ms;
+    uint64_t program;            /* drawn by lot */
+    uint32_t link_number;        /* of the last connection to a server */
     struct link links[LINKS_MAX];
     char *tokens[TW_ENDPOINT_SERVERS_MAX], *lan_token;
     struct tw_key seek[4];       /* names in the last SEEK */

@@ -231,7 +231,7 @@ void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *loc
     static const struct tw_addr unknown = { .family = TW_FAMILY_NONE };
     struct tw_rdv_config cfg = { .self = &e->self, .server = l->server, .token = l->token, .prove = l->doubted || l->server.plain,
                                  .listen = l->own && e->cfg.listen, .unlisted = e->cfg.unlisted,
-                                 .label = l->lan ? LAN_LABEL : NULL, .unix_ms = ep_unix_ms(e) };
+                                 .label = l->lan ? LAN_LABEL : NULL, .unix_ms = ep_unix_ms(e), .program = e->program, .number = ++e->link_number };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
         l->local = local ? *local : unknown;

@@ -130,15 +130,17 @@ static int mailbox_of(const struct tw_rdv *r, const struct tw_key *key, uint32_t
 static void ask_for(struct tw_rdv *r, uint32_t epoch, const uint8_t *invite)
 {
     const struct tw_mailbox_of of = of_day(r, epoch, invite);
-    uint8_t type = TW_RDV_M_REGISTER, msg[TW_RDV_SIGNED], sig[TW_SIG_SIZE];
+    uint8_t type = TW_RDV_M_REGISTER, msg[TW_RDV_SIGNED], sig[TW_SIG_SIZE], from[12];
     struct tw_key name;
     tw_rdv_signed(r->hello.challenge, msg);
     if (tw_mailbox_name(&r->cfg.self->key, &of, &name) ||
         tw_mailbox_sign(r->cfg.self, &of, tw_bytes(msg, sizeof(msg)), sig))
         return;
+    tw_put_u64(from, r->cfg.program);
+    tw_put_u32(from + 8, r->cfg.number);
     const struct tw_bytes parts[] = { tw_bytes(&type, 1), tw_bytes(name.b, TW_KEY_SIZE),
-                                      tw_bytes(sig, TW_SIG_SIZE) };
-    (void)!tw_ws_send(r->ws, parts, 3);
+                                      tw_bytes(sig, TW_SIG_SIZE), tw_bytes(from, sizeof(from)) };
+    (void)!tw_ws_send(r->ws, parts, 4);
 }
 
 static void ask_for_all(struct tw_rdv *r, uint32_t epoch)

@@ -17,6 +17,8 @@ struct tw_rdv_config {
     const char *token;           /* copied; NULL: none */
     bool prove;                  /* the token is not shown, but proved: a round trip later */
     uint64_t unix_ms;            /* our own clock's, which counts until the server's is known */
+    uint64_t program;            /* drawn by lot for this one, */
+    uint32_t number;             /* and which of its connections this is */
     const char *label;           /* what mailboxes are blinded with; NULL: the server's name; outlives it */
     bool listen;                 /* have a mailbox */
     bool unlisted;               /* but none that who knows only the key can find */

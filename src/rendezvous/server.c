@@ -33,6 +33,8 @@ struct mailbox {
     struct mailbox *next; /* of the same client */
     struct client *owner;
     struct tw_key name;
+    uint64_t program;    /* 0: it did not say */
+    uint32_t number;     /* which of its connections that was */
     uint32_t hash;
     struct tw_bucket rings;
 };
@@ -352,9 +354,11 @@ static void on_register(struct tw_desk *d, struct client *c, struct tw_rd *r)
         return;
     memcpy(key.b, name.p, TW_KEY_SIZE);
     tw_rdv_signed(c->challenge, msg);
+    uint64_t program = r->n >= 12 ? tw_rd_u64(r) : 0;
+    uint32_t number = program ? tw_rd_u32(r) : 0;
     struct mailbox *old = find_mailbox(d, &key);
-    if (old && old->owner == c)
-        return;
+    if (old && (old->owner == c || (program && old->program == program && old->number > number)))
+        return; /* it is its already; or what was long on its way, of a connection before */
     if (!c->allowed || d->draining || c->mailbox_n >= TW_DESK_MAILBOXES ||
         !tw_bucket_take(&c->calling, d->now, CALLS_EVERY, CALLS_BURST) || /* a verification is no small work */
         !tw_mailbox_verify(&key, tw_bytes(msg, sizeof(msg)), sig.p)) {
@@ -364,12 +368,13 @@ static void on_register(struct tw_desk *d, struct client *c, struct tw_rd *r)
     struct mailbox *m = calloc(1, sizeof(*m));
     if (!m)
         return;
-    if (old) { /* the newest wins; the older is told once */
-        say_registered(d, old->owner, &key, 1);
+    if (old) { /* the newest wins; the older is told once, unless it is the same program that has moved */
+        if (!program || program != old->program)
+            say_registered(d, old->owner, &key, 1);
         lose_calls(d, old->owner);
         close_mailbox(d, old);
     }
-    *m = (struct mailbox){ .owner = c, .name = key, .hash = hash_bytes(d, &key, sizeof(key)) };
+    *m = (struct mailbox){ .owner = c, .name = key, .program = program, .number = number, .hash = hash_bytes(d, &key, sizeof(key)) };
     if (tw_map_put(&d->mailboxes, m->hash, m)) {
         free(m);
         say_registered(d, c, &key, 2);

@@ -18,7 +18,7 @@
 #define TW_RDV_TEXT_MAX 128      /* characters of a user name, password, realm or nonce */
 
 enum tw_rdv_type {
-    TW_RDV_M_REGISTER = 1,   /* to the server: mailbox, signature */
+    TW_RDV_M_REGISTER = 1,   /* to the server: mailbox, signature, program, number of its connection */
     TW_RDV_M_CALL = 2,       /* to the server: call, mailbox, offer; from it: call, offer */
     TW_RDV_M_SIGNAL = 3,     /* call, bytes */
     TW_RDV_M_DATAGRAM = 4,   /* call, bytes; may be dropped */

@@ -107,12 +107,12 @@ static void carry(void)
     }
 }
 
-static struct user *join(uint32_t i, uint8_t key, bool listen, const char *token)
+static struct user *join_as(uint32_t i, uint8_t key, bool listen, const char *token, uint64_t program, uint32_t number)
 {
     struct user *u = &w.user[i];
     uint8_t seed[TW_SEED_SIZE] = { key };
     struct tw_addr from = ip("192.0.2.1");
-    struct tw_rdv_config cfg = { .self = &u->id, .listen = listen, .token = token };
+    struct tw_rdv_config cfg = { .self = &u->id, .listen = listen, .token = token, .program = program, .number = number };
     from.ip[3] = (uint8_t)(i / 4);
     from.port = (uint16_t)(1000 + i);
     assert_ok(tw_rdv_addr_parse("desk.example", &cfg.server, NULL));
@@ -121,6 +121,11 @@ static struct user *join(uint32_t i, uint8_t key, bool listen, const char *token
     assert_ok(tw_rdv_new(&cfg, &env, w.now, &u->rdv));
     carry();
     return u;
+}
+
+static struct user *join(uint32_t i, uint8_t key, bool listen, const char *token)
+{
+    return join_as(i, key, listen, token, 0, 0);
 }
 
 static void advance(tw_time by)
@@ -383,9 +388,31 @@ static void words_are_padded_and_come_once(void **state)
     assert_int_equal(got.candidate_n, 1);
 }
 
+static void a_program_that_moves_is_no_other_one(void **state)
+{
+    uint32_t call;
+    (void)state;
+    open_desk(true);
+    struct user *first = join_as(0, 1, true, NULL, 77, 2), *caller = join_as(4, 9, false, NULL, 0, 0);
+    assert_ok(tw_rdv_call(caller->rdv, w.now, &first->id.key, NULL, tw_bytes("offer", 5), &call));
+    carry();
+    assert_int_equal(first->calls, 1);
+    struct user *moved = join_as(8, 1, true, NULL, 77, 3), *late = join_as(12, 1, true, NULL, 77, 1);
+    assert_true(first->registered == 1 && first->replaced == 0 && moved->registered == 1 && late->registered == 0);
+    assert_true(caller->gone == 1 && caller->reason == TW_RDV_LOST); /* who calls it may find it there */
+    assert_ok(tw_rdv_call(caller->rdv, w.now, &first->id.key, NULL, tw_bytes("offer", 5), &call));
+    carry();
+    assert_int_equal(moved->calls, 1);
+    assert_int_equal(moved->replaced, 0);
+    join_as(16, 1, true, NULL, 78, 1);
+    assert_int_equal(moved->replaced, 1);
+    close_desk();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_program_that_moves_is_no_other_one),
         cmocka_unit_test(a_call_reaches_who_owns_the_key),
         cmocka_unit_test(a_mailbox_needs_a_token_unless_the_desk_is_open),
         cmocka_unit_test(the_newest_with_a_key_wins),
