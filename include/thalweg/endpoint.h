@@ -143,7 +143,7 @@ TW_API TW_NODISCARD int tw_endpoint_interfaces(struct tw_endpoint *e, tw_time no
 TW_API void tw_endpoint_nat64(struct tw_endpoint *e, tw_time now, const struct tw_range *prefix);
 
 /* Completions of LINK and ICE events. why: lives as long as the endpoint, when a link could not be opened or is over; NULL: it
- * stands, at `remote` (NULL: behind a proxy, and not known). */
+ * stands, from `local` to `remote` (NULL: not known, as behind a proxy). Is `local` not among the interfaces any more, it is begun anew. */
 TW_API void tw_endpoint_link_up(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *local, const struct tw_addr *remote,
                                 const char *why);
 TW_API void tw_endpoint_opened(struct tw_endpoint *e, tw_time now, uint32_t sock, int err,
@@ -156,27 +156,16 @@ TW_API void tw_endpoint_web(struct tw_endpoint *e, uint16_t http, uint16_t https
 /* The listening socket of the agent whose token this is; 0: nobody's. */
 TW_API uint32_t tw_endpoint_web_listener(const struct tw_endpoint *e, const char *token);
 TW_API void tw_endpoint_disconnected(struct tw_endpoint *e, tw_time now, uint32_t sock);
+/* As tw_ice_waits(). */
 TW_API void tw_endpoint_waits(struct tw_endpoint *e, tw_time now, uint32_t sock, tw_time wait);
 TW_API void tw_endpoint_mapped(struct tw_endpoint *e, tw_time now, uint32_t sock, const struct tw_addr *outside);
 /* How to reach the TURN server of an OPEN of kind TURN: its transport. */
+TW_API enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server);
 /* And of one inside a WebSocket, at which rendezvous: as that is reached, with TW_TURN_PROTOCOL. NULL: it is gone. */
 TW_API const struct tw_rdv_addr *tw_endpoint_turn_at(const struct tw_endpoint *e, uint32_t sock, unsigned server);
-/* The last ways that a connection took, the oldest first, and when (of the clock that `now` is). Returns how many. */
-struct tw_endpoint_step {
-    tw_time at;
-    struct tw_endpoint_path path;
-};
-TW_API size_t tw_endpoint_history(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_step *out, size_t cap);
-/* What all of it has cost so far: packets to networks and servers, their bytes, and how often time alone woke it. */
-struct tw_endpoint_costs {
-    uint64_t packets, bytes, wakes;
-};
-TW_API struct tw_endpoint_costs tw_endpoint_costs(const struct tw_endpoint *e);
-
 /* Before tw_endpoint_link_up(): that server may not be who it should be, or everybody can read along. Nothing depends on it,
  * but it is not shown the token: it is proved to it. */
 TW_API void tw_endpoint_doubt(struct tw_endpoint *e, uint32_t sock);
-TW_API enum tw_transport tw_endpoint_turn(const struct tw_endpoint *e, uint32_t sock, unsigned server);
 
 /* Where a peer that is sought takes calls: the rendezvous that it runs itself, without TLS. */
 TW_API void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const struct tw_addr *at);
@@ -273,6 +262,18 @@ TW_API TW_NODISCARD int tw_endpoint_conn(const struct tw_endpoint *e, uint32_t c
 /* The ways that work now, the one that is used among them. Returns how many, at most cap. */
 TW_API size_t tw_endpoint_paths(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_path *out,
                                 size_t cap);
+/* The last ways that a connection took, the oldest first, and when (of the clock that `now` is). Returns how many. */
+struct tw_endpoint_step {
+    tw_time at;
+    struct tw_endpoint_path path;
+};
+TW_API size_t tw_endpoint_history(const struct tw_endpoint *e, uint32_t conn, struct tw_endpoint_step *out, size_t cap);
+/* What all of it has cost so far: packets to networks and servers, their bytes, and how often time alone woke it. */
+struct tw_endpoint_costs {
+    uint64_t packets, bytes, wakes;
+};
+TW_API struct tw_endpoint_costs tw_endpoint_costs(const struct tw_endpoint *e);
+
 /* What was tried and what came of it, for a person. Returns the length written. */
 TW_API size_t tw_endpoint_explain(const struct tw_endpoint *e, uint32_t conn, char *out, size_t cap);
 
