@@ -162,6 +162,7 @@ int tw_ice_renew_server(struct tw_ice *a, tw_time now, unsigned number, const st
     fresh.addr = a->servers[number].addr;
     fresh.transport = a->servers[number].transport;
     fresh.turn = a->servers[number].turn;
+    ice_tape_renewed(a->tape, number, &a->servers[number]);
     free_server(&a->servers[number]);
     a->servers[number] = fresh;
     ice_tape_server(a->tape, now, &fresh);

@@ -20,6 +20,9 @@ struct tape {
     char line[LINE];
     size_t n;
     char realm[TW_STUN_MAX_TEXT + 1]; /* the last one that a server named */
+    struct former {               /* what servers wanted before they were renewed: allocations of then go on with it */
+        char username[TW_STUN_MAX_NAME + 1], password[TW_STUN_MAX_NAME + 1];
+    } former[TW_ICE_SERVERS_MAX];
     uint8_t bytes[MAX_BYTES];
 };
 
@@ -245,28 +248,46 @@ void ice_tape_server(struct tape *t, tw_time now, const struct tw_ice_server *v)
 /* And for that of listeners. */
 static const char *const no_token = "000000000000000000000000";
 
+void ice_tape_renewed(struct tape *t, unsigned number, const struct tw_ice_server *before)
+{
+    if (!t || !before->username)
+        return;
+    snprintf(t->former[number].username, sizeof(t->former[number].username), "%s", before->username);
+    snprintf(t->former[number].password, sizeof(t->former[number].password), "%s", before->password ? before->password : "");
+}
+
 struct keys {
     struct tw_stun_key real, masked;
 };
+
+/* Whether it was signed with these credentials; then their key, and that of what stands for them. */
+static bool is_signed_by(const char *username, const char *password, struct tw_bytes realm, const struct tw_stun_msg *m, bool sha256,
+                         struct keys *ret)
+{
+    char name[TW_STUN_MAX_NAME + 1];
+    for (int algo = TW_STUN_ALGO_MD5; algo <= TW_STUN_ALGO_SHA256; algo++) {
+        if (tw_stun_long_term_key((enum tw_stun_algorithm)algo, tw_bytes_str(username), realm, tw_bytes_str(password), &ret->real) ||
+            tw_stun_long_term_key((enum tw_stun_algorithm)algo, tw_bytes_str(no_name(username, name)), realm,
+                                  tw_bytes_str(no_password), &ret->masked))
+            continue;
+        struct tw_bytes k = tw_bytes(ret->real.k, ret->real.n);
+        if (sha256 ? tw_stun_verify_sha256(m, k) : tw_stun_verify(m, k))
+            return true;
+    }
+    return false;
+}
 
 /* The key of the credentials with which this was signed. False: with none that we know. */
 static bool find_key(const struct tw_ice *a, const struct tape *t, const struct tw_stun_msg *m,
                      bool sha256, struct keys *ret)
 {
-    char name[TW_STUN_MAX_NAME + 1];
     for (unsigned s = 0; s < a->server_n; s++) {
         const struct tw_ice_server *v = &a->servers[s];
+        const struct former *f = &t->former[s];
         struct tw_bytes r = tw_bytes_str(t->realm[0] || !v->realm ? t->realm : v->realm);
-        for (int algo = TW_STUN_ALGO_MD5; v->turn && v->username && algo <= TW_STUN_ALGO_SHA256; algo++) {
-            if (tw_stun_long_term_key((enum tw_stun_algorithm)algo, tw_bytes_str(v->username), r,
-                                      tw_bytes_str(v->password), &ret->real) ||
-                tw_stun_long_term_key((enum tw_stun_algorithm)algo, tw_bytes_str(no_name(v->username, name)), r,
-                                      tw_bytes_str(no_password), &ret->masked))
-                continue;
-            struct tw_bytes k = tw_bytes(ret->real.k, ret->real.n);
-            if (sha256 ? tw_stun_verify_sha256(m, k) : tw_stun_verify(m, k))
-                return true;
-        }
+        if (v->turn && ((v->username && is_signed_by(v->username, v->password, r, m, sha256, ret)) ||
+                        (f->username[0] && is_signed_by(f->username, f->password, r, m, sha256, ret))))
+            return true;
     }
     return false;
 }

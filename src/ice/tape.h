@@ -20,6 +20,8 @@ void ice_tape_sent(struct tape *t, tw_time now, const struct tw_datagram *d);
 void ice_tape_drained(struct tape *t, tw_time now);
 /* prefix: NULL: none. */
 void ice_tape_nat64(struct tape *t, tw_time now, const struct tw_range *prefix);
+/* That server wants other credentials than these from now on. */
+void ice_tape_renewed(struct tape *t, unsigned number, const struct tw_ice_server *before);
 void ice_tape_server(struct tape *t, tw_time now, const struct tw_ice_server *v);
 void ice_tape_interfaces(struct tape *t, tw_time now, const struct tw_ice_interface *list, size_t n);
 void ice_tape_candidate(struct tape *t, tw_time now, const struct tw_ice_candidate *c);

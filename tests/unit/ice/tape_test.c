@@ -34,6 +34,8 @@ static void record(const struct place *a, const struct place *b, bool web, bool 
                                           { .addr = tw_addr_v4(198, 51, 100, 78, 3478), .turn = true,
                                             .username = "somebody", .password = "hidden" } };
     assert_ok(tw_ice_add_servers(w.a.ice, sim_now(w.sim), late, 2));
+    const struct tw_ice_server renewed = { .username = "resu", .password = "new" }; /* the relay of before goes on with its old ones */
+    assert_ok(tw_ice_renew_server(w.a.ice, sim_now(w.sim), 1, &renewed));
     ice_node_pump(&w.a);
     assert_ok(tw_ice_restart(w.a.ice, sim_now(w.sim)));
     ice_node_pump(&w.a);
