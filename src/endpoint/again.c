@@ -72,11 +72,19 @@ void ep_again_answered(struct conn *c)
     ep_conn_choose(c);
 }
 
-/* At another server, or a little later. */
-void ep_again_failed(struct conn *c)
+/* At another server, or a little later; unless the callee says that it has forgotten us. As long as there is a way a server's word
+ * for that ends nothing. */
+void ep_again_failed(struct conn *c, bool refused)
 {
     if (!c->caller)
         return;
+    if (refused && c->again && !c->call.answered) {
+        c->gone = false;
+        if (is_lost(c)) {
+            ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the other side does not know this connection any more", false);
+            return;
+        }
+    }
     c->call.link = NULL;
     c->again_at = TW_NEVER;
     ep_again_look(c);

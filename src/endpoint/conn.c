@@ -515,13 +515,10 @@ void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
 static void fail_call(struct conn *c, uint64_t code, const char *why)
 {
     c->call.on = false;
-    if (c->connected && code == TW_ENDPOINT_CODE_REFUSED && c->again && !c->call.answered) {
-        ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the other side does not know this connection any more", false);
-        return;
-    }
     if (c->ice_up || c->connected) { /* it is not needed any more, or made again */
-        ep_again_failed(c);
-        ep_conn_choose(c);
+        ep_again_failed(c, code == TW_ENDPOINT_CODE_REFUSED);
+        if (c->state != CONN_ENDING)
+            ep_conn_choose(c);
         return;
     }
     if (c->alt.on) {

@@ -266,7 +266,7 @@ void ep_again_look(struct conn *c);
 void ep_again_tick(struct conn *c);
 /* Such a call has been answered, or is over. */
 void ep_again_answered(struct conn *c);
-void ep_again_failed(struct conn *c);
+void ep_again_failed(struct conn *c, bool refused);
 /* The other side's such call. */
 void ep_again_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, const struct tw_word *offer);
 

@@ -544,6 +544,28 @@ static void a_twentieth_of_the_packets_is_lost(void **state)
     assert_true(trips(early[RUNS / 2]) <= 250);
 }
 
+/* It does not know the connection: the caller hears that at once, and need not wait ten minutes. */
+static void a_callee_that_died_and_is_back_ends_it(void **state)
+{
+    const struct endpoint_node_config callee = { .key = 2, .listen = true, .allow_any = true };
+    (void)state;
+    begin(61);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1 });
+    put(&w.b, 2, &home, &callee);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(2 * TW_SEC);
+    assert_true(c->connected);
+    sim_host_sleep(w.b.host, TW_NEVER);
+    endpoint_node_fini(&w.b);
+    put(&w.b, 3, &home, &callee);
+    endpoint_node_write(&w.a, c, tw_bytes("hello", 5), false);
+    run(20 * TW_SEC);
+    assert_true(c->closed);
+    assert_string_equal(c->why, "the other side does not know this connection any more");
+    end();
+}
+
 static void a_peer_that_vanishes_is_given_up(void **state)
 {
     static uint8_t data[200000];
@@ -959,6 +981,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(two_who_dial_each_other_get_one_connection),
            cmocka_unit_test(a_wrong_clock_costs_a_round_trip),
            cmocka_unit_test(a_twentieth_of_the_packets_is_lost),
+           cmocka_unit_test(a_callee_that_died_and_is_back_ends_it),
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
            cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
