@@ -92,7 +92,9 @@ static void rung(const char *name, bool works, const char *why)
 static void show_addresses(void)
 {
     struct tw_ice_interface list[TW_ICE_INTERFACES_MAX];
-    unsigned n = tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX);
+    unsigned n;
+    if (tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX, &n))
+        n = 0;
     for (unsigned i = 0; i < n; i++) {
         const struct tw_addr *a = &list[i].ip;
         bool local = tw_addr_is_loopback(a) || (a->family == TW_FAMILY_V6 && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);

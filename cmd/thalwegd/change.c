@@ -98,7 +98,9 @@ void change_watch(void)
 {
     uv_timer_init(d.loop, &d.tick);
     uv_timer_start(&d.tick, on_tick, TICK_MS, TICK_MS);
-    if (tw_rt_watch_init(&d.addresses, d.loop, on_addresses, NULL))
-        log_line(TW_WARN, "changes of this machine's addresses are seen at SIGHUP only: %s",
-                 strerror(errno));
+    tw_rt_watch_init(&d.addresses, d.loop, on_addresses, NULL);
+    if (d.addresses.fd < 0) { /* what it does then is too much to be done every few seconds */
+        uv_timer_stop(&d.addresses.timer);
+        log_line(TW_WARN, "changes of this machine's addresses are seen at SIGHUP only");
+    }
 }

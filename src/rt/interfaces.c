@@ -118,7 +118,7 @@ static void on_message(void *ctx, const struct nlmsghdr *h)
         add_gateway(h, l);
 }
 
-static void dump(uint16_t what, struct listing *l)
+static bool dump(uint16_t what, struct listing *l)
 {
     struct {
         struct nlmsghdr h;
@@ -127,11 +127,13 @@ static void dump(uint16_t what, struct listing *l)
                      .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
     int fd = tw_rt_netlink_open(0);
     if (fd < 0)
-        return;
-    l->done = send(fd, &ask, sizeof(ask), 0) < 0;
-    while (!l->done && tw_rt_netlink_read(fd, on_message, l) > 0) {
-    }
+        return false;
+    l->done = false;
+    bool ok = send(fd, &ask, sizeof(ask), 0) >= 0;
+    while (ok && !l->done)
+        ok = tw_rt_netlink_read(fd, on_message, l) > 0;
     close(fd);
+    return ok;
 }
 
 /* The address that packets to far away would have. Nothing is sent. */
@@ -164,17 +166,19 @@ static void to_front(struct tw_ice_interface *list, unsigned n, const struct tw_
         }
 }
 
-unsigned tw_rt_interfaces(struct tw_ice_interface *ret_list, unsigned max)
+int tw_rt_interfaces(struct tw_ice_interface *ret_list, unsigned max, unsigned *ret_n)
 {
     struct tw_addr ip;
     struct listing l = { .list = ret_list, .max = max };
-    dump(RTM_GETADDR, &l);
-    dump(RTM_GETROUTE, &l);
+    if (!dump(RTM_GETADDR, &l))
+        return TW_ESYS;
+    (void)!dump(RTM_GETROUTE, &l); /* then without gateways */
     if (default_source(TW_FAMILY_V4, &ip))
         to_front(ret_list, l.n, &ip);
     if (default_source(TW_FAMILY_V6, &ip)) /* RFC 8421 §4: IPv6 before IPv4 */
         to_front(ret_list, l.n, &ip);
-    return l.n;
+    *ret_n = l.n;
+    return 0;
 }
 
 /* --- watching ------------------------------------------------------------------------------------ */
@@ -208,19 +212,28 @@ static void on_routes(uv_poll_t *p, int status, int events)
         uv_timer_start(&w->timer, on_timer, LATER_MS, 0);
 }
 
-int tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop, void (*changed)(void *user),
-                     void *user)
+void tw_rt_watch_init(struct tw_rt_watch *w, uv_loop_t *loop, void (*changed)(void *user), void *user)
 {
+    enum { LOOK_MS = 5000 };
     *w = (struct tw_rt_watch){ .changed = changed, .user = user };
-    w->fd = tw_rt_netlink_open(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
-                               RTMGRP_IPV6_ROUTE);
-    if (w->fd < 0)
-        return TW_ESYS;
-    uv_poll_init(loop, &w->poll, w->fd);
     uv_timer_init(loop, &w->timer);
     w->poll.data = w->timer.data = w;
-    uv_poll_start(&w->poll, UV_READABLE, on_routes);
-    return 0;
+    w->fd = tw_rt_netlink_open(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                               RTMGRP_IPV6_ROUTE);
+    if (w->fd >= 0 && !uv_poll_init(loop, &w->poll, w->fd)) {
+        uv_poll_start(&w->poll, UV_READABLE, on_routes);
+        return;
+    }
+    if (w->fd >= 0)
+        close(w->fd);
+    w->fd = -1;
+    uv_timer_start(&w->timer, on_timer, LOOK_MS, LOOK_MS);
+}
+
+void tw_rt_watch_again(struct tw_rt_watch *w)
+{
+    if (w->fd >= 0)
+        uv_timer_start(&w->timer, on_timer, 1000, 0);
 }
 
 static void on_closed(uv_handle_t *h)
@@ -232,5 +245,6 @@ static void on_closed(uv_handle_t *h)
 void tw_rt_watch_fini(struct tw_rt_watch *w)
 {
     uv_close((uv_handle_t *)&w->timer, NULL);
-    uv_close((uv_handle_t *)&w->poll, on_closed);
+    if (w->fd >= 0)
+        uv_close((uv_handle_t *)&w->poll, on_closed);
 }

@@ -583,7 +583,11 @@ static void tell_interfaces(void *user)
 {
     struct tw_rt_sockets *r = user;
     struct tw_ice_interface list[TW_ICE_INTERFACES_MAX];
-    unsigned n = tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX);
+    unsigned n;
+    if (tw_rt_interfaces(list, TW_ICE_INTERFACES_MAX, &n)) {
+        tw_rt_watch_again(&r->watch);
+        return;
+    }
     (void)!r->ops->interfaces(r, tw_rt_now(), list, n);
     tw_rt_sockets_pump(r);
     tw_rt_nat64_look(&r->nat64, list, n);
@@ -610,7 +614,8 @@ int tw_rt_sockets_init(struct tw_rt_sockets *r, uv_loop_t *loop, const struct tw
 void tw_rt_sockets_start(struct tw_rt_sockets *r)
 {
     tw_rt_nat64_init(&r->nat64, r->loop, on_nat64, r);
-    r->watching = tw_rt_watch_init(&r->watch, r->loop, tell_interfaces, r) == 0;
+    tw_rt_watch_init(&r->watch, r->loop, tell_interfaces, r);
+    r->watching = true;
     tell_interfaces(r);
 }
 

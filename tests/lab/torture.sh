@@ -24,7 +24,7 @@ key=$(thalweg a "$T" id)
 address=$(thalweg b "$T" id -s "$url")
 head -c 200000 /dev/urandom >"$WORK/file"
 listen() { # ENVIRONMENT...
-    thalweg b env "$@" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key" -s "$url" >"$WORK/listen" 2>&1 &
+    env XDG_CONFIG_HOME="$WORK/home-b" "$@" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key" -s "$url" >"$WORK/listen" 2>&1 &
     LISTENER=$!
 }
 ends_well() { # STATUS WHO WHAT: by no signal but ours
