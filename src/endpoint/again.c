@@ -78,6 +78,8 @@ void ep_again_failed(struct conn *c, bool refused)
 {
     if (!c->caller)
         return;
+    if (c->connected)
+        c->state = CONN_TALKING;
     if (refused && c->again && !c->call.answered) {
         c->gone = false;
         if (is_lost(c)) {

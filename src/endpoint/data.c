@@ -242,7 +242,9 @@ static bool translate(struct conn *c, const struct tw_secure_event *in, struct t
     if (in->type == TW_SECURE_CONNECTED) {
         c->connected = true;
         set_mtu(c);
-        c->give_up_at = TW_NEVER;
+        c->give_up_at = c->path.rung == TW_RUNG_NONE ? c->e->now + LOST_WITHIN : TW_NEVER;
+        if (c->state == CONN_LINKING) /* its call was just lost: it is made again as that of a connection that stands */
+            c->state = CONN_TALKING;
         ep_conn_stir(c);
     }
     return true;
@@ -299,8 +301,9 @@ int tw_endpoint_peek(struct tw_endpoint *e, uint32_t conn, int64_t stream, struc
 
 void tw_endpoint_take(struct tw_endpoint *e, tw_time now, uint32_t conn, int64_t stream, size_t n)
 {
-    struct conn *c = touch(e, now, conn);
-    if (!c)
+    struct conn *c = ep_conn_find(e, conn);
+    e->now = now;
+    if (!c || !c->secure) /* one that ends as well: what can be peeked at can be taken */
         return;
     tw_secure_take(c->secure, now, stream, n);
     ep_mark(c);
