@@ -34,7 +34,7 @@ static bool next_attr(const struct rtattr **at, size_t *left)
     return true;
 }
 
-/* An address stays on a link that is down, or has lost its network; nothing goes out from there. */
+/* An address stays on a link that is down; nothing goes out from there. (IFF_RUNNING says more, but up to a second late.) */
 static bool is_alive(const char *name)
 {
     struct ifreq r = { 0 };
@@ -43,7 +43,7 @@ static bool is_alive(const char *name)
     bool known = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &r) == 0;
     if (fd >= 0)
         close(fd);
-    return !known || (r.ifr_flags & (IFF_UP | IFF_RUNNING)) == (IFF_UP | IFF_RUNNING);
+    return !known || r.ifr_flags & IFF_UP;
 }
 
 static void add(const struct nlmsghdr *h, struct listing *l)
@@ -196,7 +196,7 @@ static void does_matter(void *ctx, const struct nlmsghdr *h)
     const struct ifinfomsg *i = NLMSG_DATA(h);
     bool route = h->nlmsg_type == RTM_NEWROUTE || h->nlmsg_type == RTM_DELROUTE, *matters = ctx;
     if (h->nlmsg_type == RTM_NEWLINK)
-        *matters = *matters || i->ifi_change & (IFF_UP | IFF_RUNNING);
+        *matters = *matters || i->ifi_change & IFF_UP;
     else
         *matters = *matters || !route || m->rtm_dst_len == 0;
 }
