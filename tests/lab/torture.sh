@@ -71,7 +71,8 @@ for call in $calls; do
             sleep 0.1
         done
         if kill -0 $LISTENER 2>/dev/null; then
-            dial X=1 || { sleep 2; dial X=1; } || { # it may have to go to its server again cat "$WORK/a" "$WORK/listen"; fail "$call:$n in who listens: it does not serve"; }
+            # It may have to go to its server again.
+            dial X=1 || { sleep 2; dial X=1; } || { cat "$WORK/a" "$WORK/listen"; fail "$call:$n in who listens: it does not serve"; }
             went_on=$((went_on + 1))
             kill $LISTENER
         fi

@@ -107,6 +107,18 @@ static bool poll_tx(struct player *p)
            !strcmp(tw_addr_format(&d.dst, to), p->word[3]);
 }
 
+/* Whoever was told of them has copies. */
+static void forget_servers(struct player *p)
+{
+    for (size_t i = 0; i < p->server_n; i++) {
+        free((char *)(uintptr_t)p->servers[i].username);
+        free((char *)(uintptr_t)p->servers[i].password);
+        free((char *)(uintptr_t)p->servers[i].realm);
+        free((char *)(uintptr_t)p->servers[i].nonce);
+    }
+    p->server_n = 0;
+}
+
 static bool make(struct player *p)
 {
     struct tw_env env = { .rng = { fill, &p->drawn } };
@@ -119,8 +131,9 @@ static bool make(struct player *p)
         .servers = p->servers, .server_n = p->server_n, .vias = p->vias, .web_ports = { p->web_ports[0], p->web_ports[1] },
         .web = p->web ? "000000000000000000000000" : NULL,
     };
-    p->server_n = 0; /* others may come later */
-    return !p->r->ice && p->words == 15 && !tw_ice_new(&cfg, &env, &p->r->ice);
+    bool ok = !p->r->ice && p->words == 15 && !tw_ice_new(&cfg, &env, &p->r->ice);
+    forget_servers(p); /* others may come later */
+    return ok;
 }
 
 static bool add_server(struct player *p)
@@ -252,12 +265,12 @@ static bool play(struct player *p, tw_time now, const char *verb)
     }
     if (!strcmp(verb, "renew")) {
         bool ok = p->server_n == 1 && !tw_ice_renew_server(p->r->ice, now, number(p, 2), p->servers);
-        p->server_n = 0;
+        forget_servers(p);
         return ok;
     }
     if (!strcmp(verb, "servers")) {
         bool ok = !tw_ice_add_servers(p->r->ice, now, p->servers, p->server_n);
-        p->server_n = 0;
+        forget_servers(p);
         return ok;
     }
     if (!strcmp(verb, "recv"))
@@ -359,12 +372,7 @@ bool replay_run(FILE *in, bool verbose, struct replay *ret_replay)
     }
     if (ok)
         ret_replay->bad = 0;
-    for (size_t i = 0; i < p->server_n; i++) {
-        free((char *)(uintptr_t)p->servers[i].username);
-        free((char *)(uintptr_t)p->servers[i].password);
-        free((char *)(uintptr_t)p->servers[i].realm);
-        free((char *)(uintptr_t)p->servers[i].nonce);
-    }
+    forget_servers(p);
     free(p->drawn.p);
     free(p);
     free(line);
