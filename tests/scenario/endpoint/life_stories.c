@@ -9,7 +9,7 @@
 enum { PLACES = 7, CHUNK = 400, SPAN_SEC = 60, AFTER_SEC = 180 };
 #define STEP (50 * TW_MSEC)
 
-static unsigned stories = 300, tell;
+static unsigned stories = 100, tell;
 static uint64_t first = 1;
 
 static struct {
