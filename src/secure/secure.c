@@ -9,7 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define TWO_SWITCHES (60 * TW_SEC) /* the third may come so long after the first */
+#define TWO_SWITCHES (20 * TW_SEC) /* the third may come so long after the first */
 #define SWITCH_PAUSE (2 * TW_SEC) /* each migration uses up a connection ID: not too many */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
