@@ -71,7 +71,9 @@ static const char *text_of_key(const struct tw_key *key)
 
 static void say_path(struct peer *p, const struct tw_endpoint_event *ev)
 {
+    static const char NO_WAY[] = "no way; looking for another one";
     const struct tw_endpoint_path *path = &ev->path;
+    bool no_way = path->rung == TW_RUNG_NONE;
     char local[TW_ADDR_STRLEN], remote[TW_ADDR_STRLEN];
     double rtt = (double)path->rtt / (double)TW_MSEC;
     tw_addr_format(&path->local, local);
@@ -81,12 +83,12 @@ static void say_path(struct peer *p, const struct tw_endpoint_event *ev)
                   tw_rung_name(path->rung), peer_ms(p), rtt, local, remote);
     else
         peer_json(p, "path", ",\"conn\":%u,\"rung\":%s,\"ms\":%f", ev->conn, tw_rung_name(path->rung), peer_ms(p));
-    if (p->logs) {
-        struct tw_endpoint_conn c;
-        if (!tw_endpoint_conn(p->rt.endpoint, ev->conn, &c))
-            peer_say(p, "thalweg: %s: %s%s%s%s%s", text_of_key(&c.key), path->rung == TW_RUNG_NONE ? "no way; looking for another one" : "by ",
-                     path->rung == TW_RUNG_NONE ? "" : tw_rung_name(path->rung), path->local.family ? ", " : "",
-                     path->local.family ? local : "", path->local.family ? " to " : "");
+    struct tw_endpoint_conn c;
+    if (p->logs && !tw_endpoint_conn(p->rt.endpoint, ev->conn, &c)) {
+        if (path->local.family)
+            peer_say(p, "thalweg: %s: by %s, %s to %s", text_of_key(&c.key), tw_rung_name(path->rung), local, remote);
+        else
+            peer_say(p, "thalweg: %s: %s%s", text_of_key(&c.key), no_way ? NO_WAY : "by ", no_way ? "" : tw_rung_name(path->rung));
     }
     if (!p->ladder)
         return;
@@ -94,9 +96,7 @@ static void say_path(struct peer *p, const struct tw_endpoint_event *ev)
         peer_say(p, "  %7.0f ms  %-8s %s to %s, round trip %.1f ms", peer_ms(p), tw_rung_name(path->rung), local,
                  remote, rtt);
     else
-        peer_say(p, "  %7.0f ms  %s", peer_ms(p), path->rung == TW_RUNG_PATCHED
-                                                          ? "patched  by way of the rendezvous, for now"
-                                                          : "no way; looking for another one");
+        peer_say(p, "  %7.0f ms  %s", peer_ms(p), no_way ? NO_WAY : "patched  by way of the rendezvous, for now");
 }
 
 static unsigned server_bit(const struct peer *p, const struct tw_rdv_addr *server)

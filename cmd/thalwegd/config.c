@@ -10,7 +10,6 @@
 
 #include "rt/ifaces.h"
 #include "rt/os.h"
-#include "state.h"
 #include "version.h"
 
 static TW_PRINTF(1, 2) bool complain(const char *fmt, ...)
@@ -209,32 +208,12 @@ static bool add_user(struct config *c, const char *text)
 
 /* With no configuration at all a user is made up, so that the server is of use and nobody else's.
  * Under systemd its password survives restarts in the state directory. */
-static bool make_up_user(struct config *c, const struct config *before)
+static bool make_up_user(struct config *c, const struct options *o, const struct config *before)
 {
-    uint8_t random[20];
-    const char *dir = getenv("STATE_DIRECTORY");
-    char path[512];
-    FILE *f = NULL;
     if (before && before->made_up[0])
         memcpy(c->made_up, before->made_up, sizeof(c->made_up));
-    if (!c->made_up[0] && dir) {
-        snprintf(path, sizeof(path), "%s/password", dir);
-        f = fopen(path, "re");
-        if (f && (!fgets(c->made_up, sizeof(c->made_up), f) || strlen(c->made_up) < 16))
-            c->made_up[0] = 0;
-        if (f)
-            fclose(f);
-    }
-    if (!c->made_up[0]) {
-        randombytes_buf(random, sizeof(random));
-        sodium_bin2base64(c->made_up, sizeof(c->made_up), random, sizeof(random),
-                          sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-        int fd = dir ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
-        if (fd >= 0) {
-            (void)!write(fd, c->made_up, strlen(c->made_up));
-            close(fd);
-        }
-    }
+    else
+        state_make_up(o, "password", 20, c->made_up);
     return !tw_relay_users_add(c->users, CONFIG_MADE_UP_USER, c->made_up);
 }
 
@@ -248,15 +227,10 @@ enum { RENDEZVOUS_QUOTA = 256 };
 /* Its users get names that it signs itself. */
 static bool make_up_secret(struct config *c, const struct options *o, const struct config *before)
 {
-    uint8_t random[20];
-    if (before && before->rendezvous_secret[0]) {
+    if (before && before->rendezvous_secret[0])
         memcpy(c->rendezvous_secret, before->rendezvous_secret, sizeof(c->rendezvous_secret));
-    } else if (!state_get(o, "relay-secret", c->rendezvous_secret, sizeof(c->rendezvous_secret))) {
-        randombytes_buf(random, sizeof(random));
-        sodium_bin2base64(c->rendezvous_secret, sizeof(c->rendezvous_secret), random, sizeof(random),
-                          sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-        state_put(o, "relay-secret", c->rendezvous_secret);
-    }
+    else
+        state_make_up(o, "relay-secret", 20, c->rendezvous_secret);
     return !tw_relay_users_add_guest_secret(c->users, c->rendezvous_secret,
                                             (uint32_t)(o->rendezvous_quota ? o->rendezvous_quota : RENDEZVOUS_QUOTA));
 }
@@ -298,7 +272,7 @@ static bool make_users(struct config *c, const struct options *o, struct db *db,
     if (tw_relay_users_new(c->realm, &c->users))
         return complain("--realm \"%s\" must be UTF-8 and shorter than %d bytes", c->realm,
                         TW_RELAY_REALM_MAX + 1);
-    if (!o->any && !make_up_user(c, before))
+    if (!o->any && !make_up_user(c, o, before))
         return complain("%s", tw_strerror(TW_ENOMEM));
     for (unsigned i = 0; i < o->users.n; i++)
         if (!add_user(c, o->users.v[i]))

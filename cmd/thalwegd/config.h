@@ -5,6 +5,7 @@
 #include "db.h"
 #include "options.h"
 #include "rt/tls.h"
+#include "state.h"
 
 struct config {
     struct tw_relay_config relay;
@@ -17,8 +18,8 @@ struct config {
     bool self_signed;
     unsigned workers;
     int64_t ban_expiry;    /* when a ban ends next, 0: none does */
-    char made_up[33];      /* the password of the user that was made up, or "" */
-    char rendezvous_secret[33]; /* of the credentials that the rendezvous gives out, or "" */
+    char made_up[STATE_TEXT]; /* the password of the user that was made up, or "" */
+    char rendezvous_secret[STATE_TEXT]; /* of the credentials that the rendezvous gives out, or "" */
     struct {
         unsigned users, secrets;
     } from_db;

@@ -1,6 +1,5 @@
 /* The rendezvous server, in the main thread. */
 #include <errno.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +9,14 @@
 #include "rt/desk.h"
 #include "state.h"
 
-enum { TOKEN_LEN = 22, SERVERS = 4, LIFETIME = 86400 };
+enum { SERVERS = 4, LIFETIME = 86400 };
 
 /* What the desk borrows: options and configuration are replaced by a reload, these are not. */
 static struct {
     struct tw_rt_desk *desk;
     char *tokens[OPTION_LIST_MAX];
     unsigned token_n;
-    char made_up[TOKEN_LEN + 1];
+    char made_up[STATE_TEXT];
     char secret[sizeof(((struct config *)0)->rendezvous_secret)];
     char realm[TW_RELAY_REALM_MAX + 1];
     struct tw_rdv_server servers[SERVERS];
@@ -60,17 +59,11 @@ static void to_relay(void *user, int fd, struct tw_rt_newcomer *newcomer)
 
 static bool take_tokens(const struct options *o)
 {
-    uint8_t random[16];
     for (unsigned i = 0; i < o->rendezvous_tokens.n; i++)
         if (!(r.tokens[r.token_n++] = strdup(o->rendezvous_tokens.v[i])))
             return false;
     if (r.token_n == 0 && !o->rendezvous_open) {
-        if (!state_get(o, "token", r.made_up, sizeof(r.made_up))) {
-            randombytes_buf(random, sizeof(random));
-            sodium_bin2base64(r.made_up, sizeof(r.made_up), random, sizeof(random),
-                              sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-            state_put(o, "token", r.made_up);
-        }
+        state_make_up(o, "token", 16, r.made_up);
         r.tokens[r.token_n++] = r.made_up;
     }
     r.cfg.desk.tokens = (const char *const *)r.tokens;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ bool state_get(const struct options *o, const char *name, char *text, size_t cap
 {
     char path[4096];
     const char *dir = folder(o);
+    text[0] = 0;
     if (!dir)
         return false;
     snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -30,10 +32,8 @@ bool state_get(const struct options *o, const char *name, char *text, size_t cap
         return false;
     size_t n = fread(text, 1, cap, f);
     fclose(f);
-    if (n == 0 || n == cap)
-        return false;
-    text[n] = 0;
-    return true;
+    text[n < cap ? n : 0] = 0;
+    return text[0];
 }
 
 void state_put(const struct options *o, const char *name, const char *text)
@@ -53,4 +53,15 @@ void state_put(const struct options *o, const char *name, const char *text)
         close(fd);
     if (!ok || rename(fresh, path))
         log_line(TW_WARN, "%s cannot be kept in %s: %s; it will be another one after a restart", name, dir, strerror(ok ? errno : why));
+}
+
+void state_make_up(const struct options *o, const char *name, unsigned random, char text[STATE_TEXT])
+{
+    enum { SHORTEST = 16 }; /* less is not what was made up */
+    uint8_t bytes[24];
+    if (state_get(o, name, text, STATE_TEXT) && strlen(text) >= SHORTEST)
+        return;
+    randombytes_buf(bytes, random);
+    sodium_bin2base64(text, STATE_TEXT, bytes, random, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    state_put(o, name, text);
 }

@@ -1,5 +1,7 @@
 /* A connection that stands, and whose ends have lost each other: its caller finds the callee at a server once more, and tells
  * it where it is now. The streams know nothing of it. */
+#include <sodium.h>
+
 #include "endpoint/internal.h"
 
 #define FIRST_WAIT (500 * TW_MSEC)
@@ -102,7 +104,7 @@ static struct conn *of_offer(const struct tw_endpoint *e, const struct tw_word *
             offer->again <= c->again)
             continue;
         ep_call_secret(c, offer->again, secret);
-        if (memcmp(secret, offer->secret, sizeof(secret)) == 0)
+        if (sodium_memcmp(secret, offer->secret, sizeof(secret)) == 0)
             return c;
     }
     return NULL;

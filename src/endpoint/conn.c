@@ -29,22 +29,47 @@ static size_t find_server(const struct conn *c, const struct tw_ice_server *s, u
     return i;
 }
 
-/* If they are of use on the rungs that are allowed; of those that it knows what they want now. */
-static int tell_agent(struct conn *c, const struct tw_ice_server *list, size_t n, uint8_t link)
+/* Who names servers. */
+struct source {
+    const struct tw_ice_server *list;
+    size_t n;
+    uint8_t link; /* LINKS_MAX: the configuration */
+};
+
+enum { OUR_SOURCES = 1 + LINKS_MAX };
+
+/* The configuration, then our rendezvous. */
+static struct source our_source(const struct tw_endpoint *e, uint8_t i)
+{
+    if (i == 0)
+        return (struct source){ e->servers, e->server_n, LINKS_MAX };
+    const struct link *l = &e->links[i - 1];
+    return (struct source){ l->servers, l->used && l->own ? l->server_n : 0, (uint8_t)(i - 1) };
+}
+
+/* On the rungs that are allowed. */
+static bool is_of_use(const struct tw_endpoint *e, const struct tw_ice_server *s)
+{
+    return ep_has_rung(e, s->turn ? TW_RUNG_RELAY : TW_RUNG_STUN);
+}
+
+/* Of those that it knows, what they want now. */
+static int tell_agent(struct conn *c, struct source from)
 {
     int err = 0;
-    for (size_t i = 0; i < n && !err; i++) {
-        size_t number = find_server(c, &list[i], link);
-        if (!ep_has_rung(c->e, list[i].turn ? TW_RUNG_RELAY : TW_RUNG_STUN) || number == TW_ICE_SERVERS_MAX)
+    for (size_t i = 0; i < from.n && !err; i++) {
+        const struct tw_ice_server *s = &from.list[i];
+        size_t number = find_server(c, s, from.link);
+        if (!is_of_use(c->e, s) || number == TW_ICE_SERVERS_MAX)
             continue;
         if (number < c->server_n) {
-            c->servers[number].link = link;
-            err = list[i].turn && link < LINKS_MAX ? tw_ice_renew_server(c->ice, c->e->now, (unsigned)number, &list[i]) : 0;
+            c->servers[number].link = from.link;
+            err = s->turn && from.link < LINKS_MAX ? tw_ice_renew_server(c->ice, c->e->now, (unsigned)number, s) : 0;
             continue;
         }
-        c->servers[c->server_n++] = (struct server){ list[i].addr, list[i].transport, list[i].turn, link };
+        c->servers[c->server_n++] = (struct server){ s->addr, s->transport, s->turn, from.link };
         c->gathered = c->call.end_told = c->alt.end_told = false;
-        err = tw_ice_add_servers(c->ice, c->e->now, &list[i], 1);
+        err = tw_ice_add_servers(c->ice, c->e->now, s, 1);
     }
     return err;
 }
@@ -54,23 +79,23 @@ static int learn_servers(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
     const struct link *of_call = c->call.link;
-    int err = tell_agent(c, e->servers, e->server_n, LINKS_MAX);
-    for (uint8_t i = 0; i < LINKS_MAX && !err; i++)
-        if (e->links[i].used && e->links[i].own)
-            err = tell_agent(c, e->links[i].servers, e->links[i].server_n, i);
+    int err = 0;
+    for (uint8_t i = 0; i < OUR_SOURCES && !err; i++)
+        err = tell_agent(c, our_source(e, i));
     if (!err && of_call && !of_call->own && (c->server_n == 0 || c->servers[0].link == of_call - e->links))
-        err = tell_agent(c, of_call->servers, of_call->server_n, (uint8_t)(of_call - e->links));
+        err = tell_agent(c, (struct source){ of_call->servers, of_call->server_n, (uint8_t)(of_call - e->links) });
     return err;
 }
 
 size_t tw_endpoint_servers(const struct tw_endpoint *e, struct tw_ice_server *out, size_t cap)
 {
     size_t n = 0;
-    for (size_t i = 0; i < e->server_n && n < cap; i++)
-        out[n++] = e->servers[i];
-    for (size_t l = 0; l < LINKS_MAX; l++)
-        for (size_t i = 0; e->links[l].used && e->links[l].own && i < e->links[l].server_n && n < cap; i++)
-            out[n++] = e->links[l].servers[i];
+    for (uint8_t i = 0; i < OUR_SOURCES; i++) {
+        struct source from = our_source(e, i);
+        for (size_t k = 0; k < from.n && n < cap; k++)
+            if (is_of_use(e, &from.list[k]))
+                out[n++] = from.list[k];
+    }
     return n;
 }
 

@@ -2,6 +2,8 @@
 set -u
 WORK=$(mktemp -d)
 chmod 755 "$WORK" # a server that has become somebody else writes there
+export XDG_RUNTIME_DIR=$WORK/run
+mkdir -m 700 "$XDG_RUNTIME_DIR"
 PIDS=
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=1"
 

@@ -5,8 +5,6 @@ HERE=$(dirname "$0")
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 . "$HERE/labnet.sh"
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 T=$BUILD/thalweg
 common="--no-port-mapping --by-hand --ice-server stun:203.0.114.1"
 

@@ -5,8 +5,6 @@ HERE=$(dirname "$0")
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 T=$BUILD/thalweg
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 host a
 host b
 ip link add va netns a type veth peer name vb netns b

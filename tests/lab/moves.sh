@@ -6,8 +6,6 @@ HERE=$(dirname "$0")
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 . "$HERE/labnet.sh"
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 T=$BUILD/thalweg
 
 # begin NAT-A NAT-A2 NAT-B NAT-B2: each machine has two networks, of which it is in the first.

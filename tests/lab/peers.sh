@@ -5,8 +5,6 @@ HERE=$(dirname "$0")
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 . "$HERE/labnet.sh"
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 T=$BUILD/thalweg
 
 # run_at NAME LOG command...: in the background, on that machine; $pid.

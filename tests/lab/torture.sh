@@ -5,8 +5,6 @@ HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 T=$BUILD/thalweg MOST=${MOST:-3} STEP=${STEP:-1}
 nm "$T" | grep -q __asan_init && { echo "SKIP: AddressSanitizer has its own malloc"; exit 77; }
 ip addr add 192.0.2.1/32 dev lo

@@ -7,8 +7,6 @@ enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 . "$HERE/labnet.sh"
 . "$HERE/proxies.sh"
-export XDG_RUNTIME_DIR=$WORK/run
-mkdir -m 700 "$XDG_RUNTIME_DIR"
 T=$BUILD/thalweg
 SIZE=1000000
 head -c $SIZE /dev/urandom >"$WORK/file"

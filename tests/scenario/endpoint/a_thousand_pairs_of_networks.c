@@ -2,33 +2,27 @@
  * pair connects, early data comes at most once, and what is sent there and back arrives as it was.
  *
  * usage: endpoint-a_thousand_pairs_of_networks [PAIRS [FIRST-SEED]] */
-#include "../../sim/endpoint_node.h"
+#include "../../sim/meeting.h"
 #include "../../sim/population.h"
 #include "../../sim/proxy_node.h"
-#include "../../sim/story.h"
 
 enum { SIZE = 60000 };
+#define PROXY "203.0.114.9"
 static unsigned pairs = 1000, limited, proxied;
 static uint64_t first = 1;
 
-static struct {
-    struct sim *sim;
-    struct relay_node relay;
-    struct desk_node desk;
-    struct proxy_node proxy; /* connects to 443 only */
-    struct endpoint_node a, b;
-} w;
+static struct meeting w;
+static struct proxy_node proxy; /* connects to 443 only */
 
 /* Of those networks that let no UDP out, and any TCP, half have only a proxy instead. */
 static void put(struct endpoint_node *n, uint8_t who, struct place p, struct endpoint_node_config cfg)
 {
     struct sim_nat *outer = NULL, *nat = NULL;
-    struct tw_addr at = tw_addr_v4(198, 51, (uint8_t)(100 + who), 9, 0), proxy = ip("203.0.114.9");
+    struct tw_addr at = tw_addr_v4(198, 51, (uint8_t)(100 + who), 9, 0);
     limited += p.nat.no_udp;
     if (p.nat.no_udp && !p.nat.only_ports[0] && p.link.delay / TW_MSEC % 2) {
         proxied++;
-        p.nat.only_to = proxy;
-        cfg.proxy = proxy;
+        p.nat.only_to = cfg.proxy = ip(PROXY);
         cfg.proxy.port = 3128;
     }
     cfg.tls = p.nat.tls_only || cfg.proxy.family;
@@ -43,7 +37,7 @@ static void put(struct endpoint_node *n, uint8_t who, struct place p, struct end
         sim_nat_set_link(outer ? outer : nat, p.link);
         p.link = (struct sim_link){ .delay = TW_MSEC / 2 };
     }
-    endpoint_node_init(n, w.sim, at, nat, p.link, ip("203.0.114.7"), &cfg);
+    endpoint_node_init(n, w.sim, at, nat, p.link, ip(MEETING_DESK), &cfg);
 }
 
 static void run(tw_time span)
@@ -68,14 +62,9 @@ static void each_pair_connects(void **state)
     for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)(i * 2654435761U >> 13);
     for (uint64_t seed = first; seed < first + pairs; seed++) {
-        memset(&w, 0, sizeof(w));
-        w.sim = sim_new(seed);
-        relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), near, 1);
-        desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), near, &w.relay, true);
-        proxy_node_init(&w.proxy, w.sim, ip("203.0.114.9"), near);
-        w.proxy.only_port = 443;
-        relay_node_start(&w.relay);
-        relay_node_listen(&w.relay, 3478);
+        meeting_begin(&w, seed, near, true);
+        proxy_node_init(&proxy, w.sim, ip(PROXY), near);
+        proxy.only_port = 443;
         put(&w.a, 1, population_draw(2 * seed), (struct endpoint_node_config){ .key = 1, .tcp = true });
         put(&w.b, 2, population_draw(2 * seed + 1),
             (struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .tcp = true });
@@ -99,11 +88,7 @@ static void each_pair_connects(void **state)
         assert_true(w.b.conns[0].early_n == 0 || w.b.conns[0].early_n == 5);
         run(12 * TW_SEC); /* the best way is found by then */
         rungs[c->path.rung]++;
-        endpoint_node_fini(&w.a);
-        endpoint_node_fini(&w.b);
-        desk_node_fini(&w.desk);
-        relay_node_fini(&w.relay);
-        sim_free(w.sim);
+        meeting_end(&w);
     }
     qsort(first_ms, n, sizeof(*first_ms), by_size);
     printf("%u pairs, %u networks without UDP among them, of which %u have a proxy only; all connected: %u straight, %u through NATs, "

@@ -3,8 +3,7 @@
  * back; in the end every byte is there, once, in order.
  *
  * usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]] */
-#include "../../sim/endpoint_node.h"
-#include "../../sim/story.h"
+#include "../../sim/meeting.h"
 
 enum { PLACES = 7, CHUNK = 400, SPAN_SEC = 60, AFTER_SEC = 180 };
 #define STEP (50 * TW_MSEC)
@@ -12,20 +11,18 @@ enum { PLACES = 7, CHUNK = 400, SPAN_SEC = 60, AFTER_SEC = 180 };
 static unsigned stories = 100, tell;
 static uint64_t first = 1;
 
+static struct meeting w;
+
 static struct {
-    struct sim *sim;
-    struct relay_node relay;
-    struct desk_node desk;
-    struct endpoint_node a, b;
     struct sim_nat *nats[PLACES];
     tw_time link_back[2], wakes[2];
     unsigned moves, place[2];
     uint64_t x;
-} w;
+} story;
 
 static unsigned draw(unsigned of)
 {
-    uint64_t z = w.x += 0x9e3779b97f4a7c15u;
+    uint64_t z = story.x += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (unsigned)((z ^ z >> 31) % of);
@@ -43,8 +40,8 @@ static void make_places(void)
         { .mapping = SIM_ADDRESS_AND_PORT, .filtering = SIM_ADDRESS_AND_PORT, .ports = SIM_PORTS_RANDOM },
     };
     for (unsigned i = 0; i < PLACES; i++) {
-        w.nats[i] = sim_nat(w.sim, tw_addr_v4(198, 51, (uint8_t)(100 + i), 1, 0), kinds[i], NULL);
-        sim_nat_set_link(w.nats[i], (struct sim_link){ .delay = (tw_time)(5 + draw(30)) * TW_MSEC, .jitter = TW_MSEC, .loss = draw(10) });
+        story.nats[i] = sim_nat(w.sim, tw_addr_v4(198, 51, (uint8_t)(100 + i), 1, 0), kinds[i], NULL);
+        sim_nat_set_link(story.nats[i], (struct sim_link){ .delay = (tw_time)(5 + draw(30)) * TW_MSEC, .jitter = TW_MSEC, .loss = draw(10) });
     }
 }
 
@@ -52,11 +49,11 @@ static void make_places(void)
 static struct tw_addr new_place(unsigned who, struct sim_nat **ret_nat)
 {
     unsigned p = draw(PLACES + 1);
-    w.moves++;
-    w.place[who] = p;
-    *ret_nat = p < PLACES ? w.nats[p] : NULL;
-    return p < PLACES ? tw_addr_v4(10, (uint8_t)p, (uint8_t)(w.moves >> 8), (uint8_t)w.moves, 0)
-                      : tw_addr_v4(198, 18, (uint8_t)(w.moves >> 8), (uint8_t)w.moves, 0);
+    story.moves++;
+    story.place[who] = p;
+    *ret_nat = p < PLACES ? story.nats[p] : NULL;
+    return p < PLACES ? tw_addr_v4(10, (uint8_t)p, (uint8_t)(story.moves >> 8), (uint8_t)story.moves, 0)
+                      : tw_addr_v4(198, 18, (uint8_t)(story.moves >> 8), (uint8_t)story.moves, 0);
 }
 
 static struct endpoint_node *node(unsigned who)
@@ -66,7 +63,7 @@ static struct endpoint_node *node(unsigned who)
 
 static void move(unsigned who)
 {
-    if (sim_now(w.sim) < w.wakes[who])
+    if (sim_now(w.sim) < story.wakes[who])
         return; /* it sleeps */
     struct endpoint_node *n = node(who);
     struct sim_nat *nat;
@@ -98,15 +95,15 @@ static void happen(unsigned what)
         move(1);
         break;
     case 3:
-        sim_nat_reboot(w.nats[draw(PLACES)]);
+        sim_nat_reboot(story.nats[draw(PLACES)]);
         break;
     case 4:
         sim_host_set_link(node(who)->host, dead);
-        w.link_back[who] = until;
+        story.link_back[who] = until;
         break;
     case 5:
         sim_host_sleep(node(who)->host, until);
-        w.wakes[who] = until;
+        story.wakes[who] = until;
         break;
     case 6:
         desk_node_restart(&w.desk);
@@ -121,9 +118,9 @@ static void step(void)
 {
     sim_run(w.sim, sim_now(w.sim) + STEP, NULL);
     for (unsigned i = 0; i < 2; i++)
-        if (w.link_back[i] && sim_now(w.sim) >= w.link_back[i]) {
+        if (story.link_back[i] && sim_now(w.sim) >= story.link_back[i]) {
             sim_host_set_link(node(i)->host, alive);
-            w.link_back[i] = 0;
+            story.link_back[i] = 0;
         }
 }
 
@@ -131,29 +128,16 @@ static void begin(uint64_t seed)
 {
     const struct sim_link near = { .delay = 5 * TW_MSEC };
     struct sim_nat *nat;
-    memset(&w, 0, sizeof(w));
-    w.sim = sim_new(seed);
-    w.x = seed;
-    relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), near, 1);
-    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), near, &w.relay, true);
-    relay_node_start(&w.relay);
-    relay_node_listen(&w.relay, 3478);
+    memset(&story, 0, sizeof(story));
+    story.x = seed;
+    meeting_begin(&w, seed, near, true);
     make_places();
     struct tw_addr at = new_place(0, &nat);
-    endpoint_node_init(&w.a, w.sim, at, nat, alive, ip("203.0.114.7"), &(struct endpoint_node_config){ .key = 1, .tcp = true });
+    endpoint_node_init(&w.a, w.sim, at, nat, alive, ip(MEETING_DESK), &(struct endpoint_node_config){ .key = 1, .tcp = true });
     at = new_place(1, &nat);
-    endpoint_node_init(&w.b, w.sim, at, nat, alive, ip("203.0.114.7"),
+    endpoint_node_init(&w.b, w.sim, at, nat, alive, ip(MEETING_DESK),
                        &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .tcp = true });
     w.b.echo = true;
-}
-
-static void end(void)
-{
-    endpoint_node_fini(&w.a);
-    endpoint_node_fini(&w.b);
-    desk_node_fini(&w.desk);
-    relay_node_fini(&w.relay);
-    sim_free(w.sim);
 }
 
 /* As many as are taken: while there is no way, they pile up. */
@@ -183,9 +167,9 @@ static unsigned live(uint64_t seed)
         fail_msg("seed %llu: not connected: %s", (unsigned long long)seed, c->why);
     tw_time start = sim_now(w.sim), heard = start, longest = 0, next = start + 2 * TW_SEC;
     while (sim_now(w.sim) < start + SPAN_SEC * TW_SEC) {
-        for (size_t i = 0; i < CHUNK && sim_now(w.sim) >= w.wakes[0]; i++)
+        for (size_t i = 0; i < CHUNK && sim_now(w.sim) >= story.wakes[0]; i++)
             chunk[i] = (uint8_t)((sent + i) * 2654435761u >> 11);
-        if (sim_now(w.sim) >= w.wakes[0]) {
+        if (sim_now(w.sim) >= story.wakes[0]) {
             sent += offer_bytes(c, tw_bytes(chunk, CHUNK));
         }
         if (sim_now(w.sim) >= next) {
@@ -204,13 +188,13 @@ static unsigned live(uint64_t seed)
     if (c->closed || c->got != sent)
         fail_msg("seed %llu: %zu of %zu bytes are back; %s (%llx); at places %u and %u, rung %s", (unsigned long long)seed, c->got, sent, c->why,
                  (unsigned long long)c->code,
-                 w.place[0], w.place[1], tw_rung_name(c->path.rung));
+                 story.place[0], story.place[1], tw_rung_name(c->path.rung));
     for (size_t i = 0; i < sent; i++)
         if (c->bytes[i] != (uint8_t)(i * 2654435761u >> 11) || w.b.conns[0].bytes[i] != c->bytes[i])
             fail_msg("seed %llu: byte %zu is wrong", (unsigned long long)seed, i);
     assert_int_equal(w.b.conns[0].got, sent);
     longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
-    end();
+    meeting_end(&w);
     return (unsigned)(longest / TW_MSEC);
 }
 
@@ -228,9 +212,9 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
     static uint8_t chunk[CHUNK];
     begin(seed);
     for (unsigned i = 0; i < 2; i++) { /* to a place of that kind */
-        w.moves++;
-        struct tw_addr at = tw_addr_v4(10, 0, 9, (uint8_t)w.moves, 0);
-        sim_host_move(node(i)->host, at, w.nats[k->hard ? 3 + 3 * i : i]);
+        story.moves++;
+        struct tw_addr at = tw_addr_v4(10, 0, 9, (uint8_t)story.moves, 0);
+        sim_host_move(node(i)->host, at, story.nats[k->hard ? 3 + 3 * i : i]);
         node(i)->interface.ip = at;
         assert_ok(tw_endpoint_interfaces(node(i)->ep, sim_now(w.sim), &node(i)->interface, 1));
         endpoint_node_pump(node(i));
@@ -252,9 +236,9 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
                 fail_msg("seed %llu: the relay is not needed: %s", (unsigned long long)seed, tw_rung_name(c->path.rung));
             if (k->what == 4) {
                 sim_host_set_link(node(k->who)->host, dead);
-                w.link_back[k->who] = now + k->lasts;
+                story.link_back[k->who] = now + k->lasts;
             } else if (k->what == 3) {
-                sim_nat_reboot(w.nats[k->who]);
+                sim_nat_reboot(story.nats[k->who]);
             } else if (k->what == 7) {
                 sim_host_sleep(w.relay.host, TW_NEVER);
             } else {
@@ -270,9 +254,9 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
             }
         }
         for (unsigned j = 0; j < 2; j++)
-            if (w.link_back[j] && sim_now(w.sim) >= w.link_back[j]) {
+            if (story.link_back[j] && sim_now(w.sim) >= story.link_back[j]) {
                 sim_host_set_link(node(j)->host, alive);
-                w.link_back[j] = 0;
+                story.link_back[j] = 0;
                 heard = sim_now(w.sim);
                 longest = 0;
             }
@@ -280,7 +264,7 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
     if (c->closed)
         fail_msg("%s, seed %llu: %s", k->name, (unsigned long long)seed, c->why);
     longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
-    end();
+    meeting_end(&w);
     return (unsigned)(longest / TW_MSEC);
 }
 

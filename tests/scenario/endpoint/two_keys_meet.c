@@ -1,6 +1,6 @@
 /* Two keys meet over the rendezvous: how soon, by which way, and who is kept out. A round trip between any
  * two parties is 40 ms. */
-#include "../../sim/endpoint_node.h"
+#include "../../sim/meeting.h"
 #include "../../sim/story.h"
 #include "rendezvous/client.h"
 #include "rendezvous/offer.h"
@@ -8,30 +8,16 @@
 #define HERE ((struct sim_link){ .delay = 10 * TW_MSEC })
 #define RTT (40 * TW_MSEC)
 
-static struct {
-    struct sim *sim;
-    struct relay_node relay;
-    struct desk_node desk;
-    struct endpoint_node a, b;
-} w;
+static struct meeting w;
 
 static void begin(uint64_t seed)
 {
-    memset(&w, 0, sizeof(w));
-    w.sim = sim_new(seed);
-    relay_node_init(&w.relay, w.sim, ip("203.0.114.1"), ip("2a00:1::1"), HERE, 1);
-    desk_node_init(&w.desk, w.sim, ip("203.0.114.7"), HERE, &w.relay, false);
-    relay_node_start(&w.relay);
-    relay_node_listen(&w.relay, 3478);
+    meeting_begin(&w, seed, HERE, false);
 }
 
 static void end(void)
 {
-    endpoint_node_fini(&w.a);
-    endpoint_node_fini(&w.b);
-    desk_node_fini(&w.desk);
-    relay_node_fini(&w.relay);
-    sim_free(w.sim);
+    meeting_end(&w);
 }
 
 static void run(tw_time span)
@@ -52,7 +38,7 @@ static void put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind 
         at = tw_addr_v4(192, 168, who, 5, 0);
         link = (struct sim_link){ .delay = 0 };
     }
-    endpoint_node_init(n, w.sim, at, nat, link, ip("203.0.114.7"), cfg);
+    endpoint_node_init(n, w.sim, at, nat, link, ip(MEETING_DESK), cfg);
 }
 
 static void both(const struct sim_nat_kind *ka, const struct sim_nat_kind *kb)
@@ -745,7 +731,7 @@ static void stranger_comes(const struct tw_ident *id)
     stranger.streams.over = stranger_over;
     assert_ok(tw_rdv_addr_parse("ws://desk.example", &cfg.server, NULL));
     assert_ok(tw_rdv_new(&cfg, &env, sim_now(w.sim), &stranger.rdv));
-    struct tw_addr desk = ip("203.0.114.7");
+    struct tw_addr desk = ip(MEETING_DESK);
     desk.port = DESK_PORT;
     stream_connect(&stranger.streams, 1, STREAM_RAW, false, (struct tw_addr){ .family = TW_FAMILY_V4 }, desk, straight);
     run(TW_SEC);
