@@ -109,7 +109,7 @@ void ep_conn_choose(struct conn *c)
     ep_random(e, token, sizeof(token));
     tw_mtu_reset(&c->mtu, e->now, now.rung == TW_RUNG_UDP || now.rung == TW_RUNG_STUN, token);
     set_mtu(c);
-    if (c->secure)
+    if (c->secure && now.rung != TW_RUNG_NONE)
         tw_secure_new_path(c->secure, e->now);
     if (!c->id || c->state == CONN_ENDING)
         return;

@@ -62,16 +62,23 @@ struct tw_secure {
     struct datagrams out, in;
     struct datagram *shown;    /* the one the last event is a view of */
     struct tw_bytes iov;
-    bool validating;             /* the path was changed, and QUIC is not sure of the new one */
-    tw_time last_switch;         /* that was begun, or settled */
-    tw_time last_begun, switch_before; /* the last that was begun, and the one before it */
-    tw_time pto;                 /* the longest so far: a new path begins with a guess */
+    tw_time last_switch;
+    unsigned switches;         /* since something was acknowledged */
+    bool switch_wanted;        /* there was one too soon */
+    bool acked;                /* something, since the path changed */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
     bool closing, closed, closed_told, by_peer, close_sent;
     uint64_t code, dropped, bytes_sent, bytes_received, datagrams_acked, datagrams_lost;
     char reason[TW_SECURE_REASON_MAX + 1];
 };
+
+/* Something of ours has arrived. */
+static inline void secure_acked(struct tw_secure *s)
+{
+    s->acked = true;
+    s->switches = 0;
+}
 
 /* --- tls.c --- */
 /* The TLS session for conn, whose keys they are. */

@@ -9,8 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define TWO_SWITCHES (20 * TW_SEC) /* the third may come so long after the first */
-#define SWITCH_PAUSE (2 * TW_SEC) /* each migration uses up a connection ID: not too many */
+#define SWITCH_PAUSE (2 * TW_SEC) /* between changes of path; twice as long for each after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
 
@@ -123,17 +122,6 @@ static int on_completed(ngtcp2_conn *conn, void *user)
     return 0;
 }
 
-/* With it the connection IDs of the path of before can be given back. */
-static int on_validated(ngtcp2_conn *conn, uint32_t flags, const ngtcp2_path *path, const ngtcp2_path *before,
-                        ngtcp2_path_validation_result result, void *user)
-{
-    struct tw_secure *s = user;
-    (void)conn, (void)flags, (void)path, (void)before, (void)result;
-    s->validating = false;
-    s->last_switch = s->now;
-    return 0;
-}
-
 static int on_confirmed(ngtcp2_conn *conn, void *user)
 {
     (void)conn;
@@ -156,6 +144,7 @@ static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user)
 {
     (void)conn, (void)id;
     ((struct tw_secure *)user)->datagrams_acked++;
+    secure_acked(user);
     return 0;
 }
 
@@ -213,7 +202,6 @@ static const ngtcp2_callbacks callbacks = {
     .recv_retry = ngtcp2_crypto_recv_retry_cb,
     .rand = on_rand,
     .get_new_connection_id = on_new_cid,
-    .path_validation = on_validated,
     .update_key = ngtcp2_crypto_update_key_cb,
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
@@ -262,8 +250,9 @@ static int start(struct tw_secure *s, const ngtcp2_cid *dcid, const ngtcp2_cid *
 {
     ngtcp2_settings set;
     ngtcp2_transport_params params;
-    ngtcp2_cid scid = { .datalen = CID_LEN };
-    random_bytes(s, scid.data, CID_LEN);
+    /* One who is a client needs none to know what is for it: and so a server, when the path changes, has none to change. */
+    ngtcp2_cid scid = { .datalen = s->cfg.server ? CID_LEN : 0 };
+    random_bytes(s, scid.data, scid.datalen);
     settle(s, &set, &params);
     int err = secure_tls_start(s);
     if (err)
@@ -304,7 +293,6 @@ int tw_secure_new(const struct tw_secure_config *cfg, const struct tw_env *env, 
     s->ready_tail = &s->ready;
     s->send_tail = &s->send;
     s->last_switch = -SWITCH_PAUSE;
-    s->last_begun = s->switch_before = -TWO_SWITCHES;
     tw_map_init(&s->streams, 4 * STREAMS_MAX);
     /* Labels: addresses that mean nothing. */
     s->local = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = 1, .sin_addr = { 1 } };
@@ -335,6 +323,38 @@ void tw_secure_free(struct tw_secure *s)
     free(s->shown);
     sodium_memzero(s->cfg.secret, sizeof(s->cfg.secret));
     free(s);
+}
+
+/* --- another path ---------------------------------------------------------------------------------- */
+
+/* A client's change uses up one of the server's connection IDs, of which there are seven until the server acknowledges something. */
+static tw_time may_switch_at(const struct tw_secure *s)
+{
+    return s->last_switch + (SWITCH_PAUSE << (s->switches < 5 ? s->switches : 5));
+}
+
+static void begin_switch(struct tw_secure *s)
+{
+    s->last_switch = s->now;
+    s->switches++;
+    if (s->cfg.server) {
+        s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
+        return;
+    }
+    s->local.sin_addr.s_addr++;
+    if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)s->now))
+        s->local.sin_addr.s_addr--; /* no connection ID left: goes on as it was */
+}
+
+/* A change that came too soon is made up for where what was sent has come to nothing: timers that backed off on the old path, or took
+ * a machine's sleep for a long way, would let it wait for minutes. */
+static void late_switch(struct tw_secure *s)
+{
+    ngtcp2_conn_info now;
+    s->switch_wanted = false;
+    ngtcp2_conn_get_conn_info(s->conn, &now);
+    if (now.bytes_in_flight && !s->acked)
+        begin_switch(s);
 }
 
 /* --- in ------------------------------------------------------------------------------------------- */
@@ -391,15 +411,16 @@ void tw_secure_recv(struct tw_secure *s, tw_time now, const struct tw_datagram *
     s->bytes_received += all.n;
     for (size_t at = 0; at < all.n && !s->closed; at += step)
         recv_one(s, all.p + at, all.n - at < step ? all.n - at : step, in->tos);
-    tw_time pto = s->conn && s->confirmed ? (tw_time)ngtcp2_conn_get_pto(s->conn) : 0;
-    if (pto > s->pto)
-        s->pto = pto;
 }
 
 void tw_secure_tick(struct tw_secure *s, tw_time now)
 {
     s->now = now;
-    if (!s->conn || s->closed || ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
+    if (!s->conn || s->closed)
+        return;
+    if (s->switch_wanted && now >= may_switch_at(s))
+        late_switch(s);
+    if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
         return;
     int err = ngtcp2_conn_handle_expiry(s->conn, (ngtcp2_tstamp)now);
     if (err == NGTCP2_ERR_IDLE_CLOSE)
@@ -413,7 +434,7 @@ tw_time tw_secure_deadline(const struct tw_secure *s)
     if (!s->conn || s->closed)
         return TW_NEVER;
     ngtcp2_tstamp at = ngtcp2_conn_get_expiry(s->conn);
-    return at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at;
+    return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at, s->switch_wanted ? may_switch_at(s) : TW_NEVER);
 }
 
 /* --- out ------------------------------------------------------------------------------------------ */
@@ -589,23 +610,10 @@ void tw_secure_new_path(struct tw_secure *s, tw_time now)
     s->now = now;
     if (!s->conn || !s->confirmed)
         return;
-    /* Connection IDs of before are given back when a few PTOs are over (RFC 9000 §9.5, §5.1.2): who changes faster, or again and again
-     * where packets are lost, has more of them on their way than the other side's library allows. */
-    if (s->validating || now - s->last_switch < (4 * s->pto > SWITCH_PAUSE ? 4 * s->pto : SWITCH_PAUSE) ||
-        now - s->switch_before < TWO_SWITCHES)
-        return; /* then under the same label: what was learned of the path before is used on */
-    s->switch_before = s->last_begun;
-    s->last_switch = s->last_begun = now;
-    s->validating = true;
-    if (s->cfg.server) {
-        s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
-        return;
-    }
-    s->local.sin_addr.s_addr++;
-    if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)now)) {
-        s->validating = false;
-        s->local.sin_addr.s_addr--; /* no connection ID left: goes on as it was */
-    }
+    s->switch_wanted = now < may_switch_at(s); /* under the same label until then, with what was learned of the path before */
+    s->acked = false;
+    if (!s->switch_wanted)
+        begin_switch(s);
 }
 
 void tw_secure_set_mtu(struct tw_secure *s, tw_time now, size_t mtu)

@@ -150,6 +150,7 @@ int secure_on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t n, 
     struct tw_secure *s = user;
     struct stream *t = stream_user;
     (void)conn, (void)id, (void)offset;
+    secure_acked(s);
     if (!t)
         return 0;
     buf_drop(&t->tx, n);
