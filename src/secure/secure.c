@@ -9,7 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define SWITCH_PAUSE (2 * TW_SEC) /* between changes of path; twice as long for each after which nothing was acknowledged */
+#define SWITCH_PAUSE TW_SEC /* between changes of path; twice as long for each after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
 

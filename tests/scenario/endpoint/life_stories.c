@@ -283,7 +283,7 @@ static void each_alone(void **state)
         { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 4500 },
         { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 4500 },
         { "the server restarts", 6, 0, false, 0, 400 },
-        { "the relay they need is gone", 7, 0, true, 0, 2000 },
+        { "the relay they need is gone", 7, 0, true, 0, 2500 },
     };
     enum { RUNS = 20 };
     unsigned ms[RUNS];
