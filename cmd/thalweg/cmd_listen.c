@@ -37,6 +37,7 @@ static struct listen {
     struct cmd_list targets;
     const char *forward, *exec;
     bool echo, stdio, i_know, stdio_taken;
+    unsigned peers;
     uv_signal_t child;
     struct wish *wishes;
 } l;
@@ -432,6 +433,7 @@ int cmd_listen(int argc, char **argv)
         { "--exec", "COMMAND", &l.exec, 0, 0, "a program, by sh -c; THALWEG_PEER says who it is for" },
         { "--allow-target", "HOST:PORT", &l.targets, 1, 0, "also this for \"forward\"; HOST:*: any port; *: the open Internet; repeat" },
         { "--i-know", NULL, &l.i_know, 0, 0, "--exec for everybody, really" },
+        { "--max-peers", "N", &l.peers, 1, TW_ENDPOINT_CONNS_MAX, "connections at a time (1024)" },
         PEER_OPTIONS(&l.o),
         { NULL },
     };
@@ -443,6 +445,7 @@ int cmd_listen(int argc, char **argv)
     status = check();
     if (status)
         return status;
+    cfg.max_conns = l.peers;
     cfg.allow_any = l.access.allow_any;
     cfg.unlisted = l.access.unlisted;
     l.peer.verb = argv[0];

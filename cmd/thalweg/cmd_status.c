@@ -9,7 +9,7 @@
 
 #include "status.h"
 
-enum { STATE_MAX = 4 << 20, WAIT_S = 2 };
+enum { STATE_MAX = 64 << 20, WAIT_S = 5 }; /* of thousands of connections */
 
 /* What the process at this socket says; NULL: there is none any more, or it does not answer. The caller frees it. */
 static char *ask(const char *folder, const char *name)

@@ -18,6 +18,8 @@
 TW_C_BEGIN
 
 #define TW_ENDPOINT_SERVERS_MAX 4
+#define TW_ENDPOINT_CONNS_MAX 16382
+#define TW_ENDPOINT_SOCK_BITS 18     /* of a socket's number that tell it from others of its connection */
 #define TW_ENDPOINT_EARLY_MAX 4096   /* bytes of early data */
 #define TW_ENDPOINT_DATAGRAM_MAX 1100
 #define TW_ENDPOINT_INVITES_MAX 30
@@ -63,7 +65,7 @@ struct tw_endpoint_config {
     unsigned rungs;              /* bits, 1 << TW_RUNG_UDP and so on: only these; 0: all. The handshake goes by way
                                     of the rendezvous in any case */
     bool no_aes;                 /* the CPU has no AES */
-    uint32_t max_conns;          /* 0: 1024; at most 4095 */
+    uint32_t max_conns;          /* 0: 1024; at most TW_ENDPOINT_CONNS_MAX */
     void (*keylog)(void *ctx, const char *line); /* TLS secrets, to decrypt captures with; NULL: never */
     void *keylog_ctx;
     /* A trace of what happens on connection number `trace`, counted from 1: lines of an agent's tape (docs/internals/tape.md), or pieces
@@ -80,7 +82,7 @@ enum tw_endpoint_event_type {
     TW_EP_ICE,          /* ice: OPEN, CLOSE or MAP, its sock translated; TURN servers: tw_endpoint_turn() */
     TW_EP_SEEK,         /* conn, data: names of TW_KEY_SIZE bytes, one after the other: ask this network who has one
                            of them, tw_endpoint_found() */
-    TW_EP_ICE_END,      /* sock: close every socket whose number has the same upper 12 bits */
+    TW_EP_ICE_END,      /* sock: close every socket whose number has the same upper bits: TW_ENDPOINT_SOCK_BITS are lower */
     /* For the application. */
     TW_EP_REACHED,      /* server, seen, ahead_ms: one of ours answers */
     TW_EP_ONLINE,       /* server: we can be dialled there */

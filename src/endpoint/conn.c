@@ -166,6 +166,11 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
     return c;
 }
 
+static uint32_t hash_of(uint32_t id)
+{
+    return id * 2654435761U; /* they come in order, and are ours */
+}
+
 void ep_conn_free(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -187,6 +192,7 @@ void ep_conn_free(struct conn *c)
     if (e->spare == c)
         e->spare = NULL;
     e->slots[c->slot] = NULL;
+    tw_map_del(&e->by_id, hash_of(c->id), c);
     e->conn_n--;
     tw_secure_free(c->secure);
     tw_ice_free(c->ice);
@@ -199,12 +205,14 @@ void ep_conn_free(struct conn *c)
     free(c);
 }
 
+static bool has_id(const void *item, const void *key)
+{
+    return ((const struct conn *)item)->id == *(const uint32_t *)key;
+}
+
 struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id)
 {
-    for (uint16_t i = 0; id && i < e->slot_n; i++)
-        if (e->slots[i] && e->slots[i]->id == id)
-            return e->slots[i];
-    return NULL;
+    return tw_map_get(&e->by_id, hash_of(id), has_id, &id);
 }
 
 struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock)
@@ -234,6 +242,10 @@ struct conn *ep_conn_take(struct tw_endpoint *e)
     e->spare = NULL;
     if (!c)
         return NULL;
+    if (tw_map_put(&e->by_id, hash_of(e->next_conn + 1), c)) {
+        ep_conn_free(c);
+        return NULL;
+    }
     c->id = ++e->next_conn;
     return c;
 }
@@ -589,7 +601,7 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
 
 static struct conn *of_call(const struct tw_endpoint *e, const struct link *l, uint32_t call)
 {
-    for (uint16_t i = 0; i < e->slot_n; i++) {
+    for (uint16_t i = e->slot_n; i-- > 0;) { /* of many the youngest are those that talk */
         struct conn *c = e->slots[i];
         if (c && (is_call(&c->call, l, call) || is_call(&c->alt, l, call)))
             return c;
@@ -720,6 +732,7 @@ static bool is_answered(const struct tw_endpoint *e, const struct tw_word *offer
 void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes sealed)
 {
     struct tw_word offer;
+    int err;
     if (e->closing || !e->seen) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
         return;
@@ -744,7 +757,9 @@ void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struc
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
     } else if (is_answered(e, &offer)) { /* it came by another way, too */
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_HUNG_UP);
-    } else if (ep_seen_before(e, &offer, 2 * FRESH_MS * TW_MSEC) || !ep_redeem(e, &offer)) {
+    } else if ((err = ep_seen_put(e->seen, &offer, e->now, e->now + 2 * FRESH_MS * TW_MSEC))) {
+        tw_rdv_hangup(l->rdv, e->now, call, err == TW_EFULL ? TW_RDV_BUSY : TW_RDV_REFUSED);
+    } else if (!ep_redeem(e, &offer)) {
         tw_rdv_hangup(l->rdv, e->now, call, TW_RDV_REFUSED);
     } else {
         struct conn *ours = our_call_to(e, &offer.caller);

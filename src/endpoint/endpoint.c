@@ -107,29 +107,6 @@ struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secr
     return NULL;
 }
 
-bool ep_seen_before(struct tw_endpoint *e, const struct tw_word *offer, tw_time fresh)
-{
-    struct seen s = { .until = e->now + fresh };
-    const struct tw_bytes parts[] = { tw_bytes(offer->caller.b, TW_KEY_SIZE), tw_bytes(offer->secret, 32) };
-    unsigned of_caller = 0;
-    tw_digest("thalweg seen", parts, 2, s.id, sizeof(s.id));
-    memcpy(s.caller, offer->caller.b, sizeof(s.caller));
-    for (size_t i = 0; i < SEEN_MAX; i++) {
-        const struct seen *old = &e->seen[i];
-        if (e->now >= old->until)
-            continue;
-        if (memcmp(old->id, s.id, sizeof(s.id)) == 0)
-            return true;
-        of_caller += memcmp(old->caller, s.caller, sizeof(s.caller)) == 0;
-    }
-    struct seen *oldest = &e->seen[e->seen_at];
-    if (of_caller >= SEEN_OF_ONE || e->now < oldest->until)
-        return true; /* more than can be remembered for as long as needed is not let in */
-    *oldest = s;
-    e->seen_at = (e->seen_at + 1) % SEEN_MAX;
-    return false;
-}
-
 /* --- prekeys --------------------------------------------------------------------------------------- */
 
 void ep_prekeys(struct tw_endpoint *e)
@@ -209,7 +186,7 @@ static int begin_servers(struct tw_endpoint *e, const struct tw_endpoint_config 
 int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *env, tw_time now,
                     struct tw_endpoint **ret)
 {
-    if (cfg->server_n > TW_ENDPOINT_SERVERS_MAX || cfg->max_conns > SLOTS_MAX)
+    if (cfg->server_n > TW_ENDPOINT_SERVERS_MAX || cfg->max_conns > TW_ENDPOINT_CONNS_MAX)
         return TW_EINVAL;
     struct tw_endpoint *e = calloc(1, sizeof(*e));
     if (!e)
@@ -220,12 +197,11 @@ int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *e
     e->tx_tail = &e->tx;
     e->ev_tail = &e->ev;
     e->slot_n = (uint16_t)((cfg->max_conns ? cfg->max_conns : 1024) + 1);
-    if (e->slot_n > SLOTS_MAX)
-        e->slot_n = SLOTS_MAX;
+    tw_map_init(&e->by_id, e->slot_n);
     tw_timers_init(&e->timers);
     e->slots = calloc(e->slot_n, sizeof(*e->slots));
     e->tx_buf = malloc(TW_SECURE_BATCH);
-    e->seen = cfg->listen ? calloc(SEEN_MAX, sizeof(*e->seen)) : NULL;
+    e->seen = cfg->listen ? ep_seen_new(env) : NULL;
     int err = e->slots && e->tx_buf && (e->seen || !cfg->listen) ? tw_ident_init(&e->self, cfg->seed) : TW_ENOMEM;
     err = err ? err : copy_servers(e, &cfg->ice);
     err = err ? err : begin_servers(e, cfg);
@@ -255,6 +231,7 @@ void tw_endpoint_free(struct tw_endpoint *e)
     free(e->lan_token);
     tw_timers_fini(&e->timers);
     free(e->slots);
+    tw_map_fini(&e->by_id);
     free(e->tx_buf);
     free(e->seen);
     free(e->allowed);
@@ -528,6 +505,9 @@ void tw_endpoint_close(struct tw_endpoint *e, tw_time now)
 uint32_t tw_endpoint_next(const struct tw_endpoint *e, uint32_t after)
 {
     uint32_t least = 0;
+    for (uint32_t id = after + 1; id - after <= e->slot_n && id <= e->next_conn; id++) /* few have gone, as a rule */
+        if (ep_conn_find(e, id))
+            return id;
     for (uint16_t i = 0; i < e->slot_n; i++)
         if (e->slots[i] && e->slots[i]->id > after && (!least || e->slots[i]->id < least))
             least = e->slots[i]->id;

@@ -3,6 +3,7 @@
 
 #include <thalweg/endpoint.h>
 
+#include "base/map.h"
 #include "base/timer.h"
 #include "path/mtu.h"
 #include "rendezvous/client.h"
@@ -11,11 +12,9 @@
 
 enum {
     LINKS_MAX = 16,
-    SLOTS_MAX = 4095,
-    SOCK_BITS = 20,              /* of a socket's number: the agent's own; above: which agent */
+    SLOTS_MAX = TW_ENDPOINT_CONNS_MAX + 1, /* with the spare one */
+    SOCK_BITS = TW_ENDPOINT_SOCK_BITS, /* of a socket's number: the agent's own; above: which agent */
     SLOT_LINKS = SLOTS_MAX,      /* that "agent" is the links */
-    SEEN_MAX = 4096,             /* offers remembered, against replay; */
-    SEEN_OF_ONE = 64,            /* of one caller */
     PREKEYS = 3,
     KNOWN_MAX = 64,              /* peers whose prekey is remembered */
 };
@@ -125,11 +124,6 @@ struct conn {
     bool in_tx, in_ev;
 };
 
-struct seen {
-    uint8_t id[16], caller[8];
-    tw_time until;
-};
-
 struct known {
     struct tw_key key;
     struct tw_prekey prekey;
@@ -148,6 +142,7 @@ struct tw_endpoint {
     char *tokens[TW_ENDPOINT_SERVERS_MAX], *lan_token;
     struct tw_key seek[4];       /* names in the last SEEK */
     struct conn **slots;
+    struct tw_map by_id;
     uint16_t slot_n;
     uint32_t conn_n, next_conn, next_trace;
     struct conn *spare;
@@ -163,8 +158,7 @@ struct tw_endpoint {
     size_t allowed_n, allowed_cap;
     struct tw_endpoint_invite invites[TW_ENDPOINT_INVITES_MAX];
     size_t invite_n;
-    struct seen *seen;           /* SEEN_MAX; NULL: we are not dialled */
-    unsigned seen_at;
+    struct seen_offers *seen;    /* NULL: we are not dialled */
     uint8_t nonce_key[32];
     struct tw_prekey prekeys[PREKEYS];
     uint8_t prekey_wire[TW_PREKEY_WIRE];
@@ -197,8 +191,13 @@ struct tw_endpoint_invite *ep_invite(struct tw_endpoint *e, struct tw_bytes secr
 void ep_prekeys(struct tw_endpoint *e);
 const struct tw_prekey *ep_known_prekey(const struct tw_endpoint *e, const struct tw_key *key);
 void ep_learn_prekey(struct tw_endpoint *e, const struct tw_key *key, const uint8_t wire[TW_PREKEY_WIRE]);
-/* Whether this offer has come before; from now on it has. fresh: so long it could be repeated. */
-bool ep_seen_before(struct tw_endpoint *e, const struct tw_word *offer, tw_time fresh);
+
+/* --- seen.c --- */
+/* NULL: no memory. Free it with free(). */
+struct seen_offers *ep_seen_new(const struct tw_env *env);
+/* From now on this offer has come, which it could again until then. TW_ESTATE: it had before; TW_EFULL: more than can be
+ * remembered, of all or of this caller's: such a one is not let in now. */
+TW_NODISCARD int ep_seen_put(struct seen_offers *o, const struct tw_word *offer, tw_time now, tw_time until);
 
 /* --- link.c --- */
 struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server);

@@ -132,7 +132,7 @@ static int read_offer(struct tw_endpoint *e, struct tw_bytes sealed, uint32_t *r
     }
     if (now > w.expires_ms + FRESH_MS || w.unix_ms > now + FRESH_MS || w.expires_ms > w.unix_ms + LIFE_MS)
         return complain(ret_why, TW_ETIMEOUT, "it has expired, or one of the two clocks is wrong");
-    if (ep_seen_before(e, &w, TW_ENDPOINT_TICKET_LIFE + 2 * FRESH_MS * TW_MSEC) || !ep_redeem(e, &w))
+    if (ep_seen_put(e->seen, &w, e->now, e->now + TW_ENDPOINT_TICKET_LIFE + 2 * FRESH_MS * TW_MSEC) || !ep_redeem(e, &w))
         return complain(ret_why, TW_ESTATE, "it was answered before");
     const struct tw_address caller = { .key = w.caller };
     struct conn *c = take(e, &caller, false);

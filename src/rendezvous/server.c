@@ -17,8 +17,8 @@
 #define SILENCE (90 * TW_SEC)      /* a user pings every 25 s */
 #define CALLS_EVERY (200 * TW_MSEC) /* one connection may begin a call so often, */
 #define CALLS_BURST (32 * CALLS_EVERY)
-#define RINGS_EVERY (20 * TW_MSEC) /* and one mailbox be called so often */
-#define RINGS_BURST (128 * RINGS_EVERY)
+#define RINGS_EVERY (5 * TW_MSEC) /* and one mailbox be called so often: all users of a service that restarts come at once */
+#define RINGS_BURST (512 * RINGS_EVERY)
 #define SIGNAL_RATE 16384          /* bytes a second of one side of a call, */
 #define SIGNAL_BURST (8 * TW_SEC)
 #define PATCH_BURST (4 * TW_SEC)

@@ -400,7 +400,7 @@ static bool next_event(struct tw_rt_sockets *s)
         tw_rt_sockets_event(s, &ev.ice);
         break;
     case TW_EP_ICE_END:
-        tw_rt_sockets_close_range(s, ev.sock, ev.sock | 0xfffff);
+        tw_rt_sockets_close_all(s, ev.sock);
         break;
     case TW_EP_SEEK:
         tw_rt_lan_seek(&r->lan, ev.conn, ev.data);

@@ -38,12 +38,25 @@ struct rt_sock {
     struct tw_rt_link link;
 };
 
+/* Of one who is not known yet, and of ports that all share, the id is 0. */
+static struct rt_sock **list_of(struct tw_rt_sockets *r, uint32_t id)
+{
+    return &r->socks[(id >> TW_ENDPOINT_SOCK_BITS) % TW_RT_SOCKETS_LISTS];
+}
+
 static struct rt_sock *find(struct tw_rt_sockets *r, uint32_t id)
 {
-    for (struct rt_sock *s = r->socks; s; s = s->next)
+    for (struct rt_sock *s = *list_of(r, id); s; s = s->next)
         if (s->id == id && id && !s->closing)
             return s;
     return NULL;
+}
+
+static void enlist(struct rt_sock *s)
+{
+    struct rt_sock **list = list_of(s->owner, s->id);
+    s->next = *list;
+    *list = s;
 }
 
 static struct rt_sock *add(struct tw_rt_sockets *r, uint32_t id, enum sock_kind kind)
@@ -55,17 +68,22 @@ static struct rt_sock *add(struct tw_rt_sockets *r, uint32_t id, enum sock_kind 
     s->id = id;
     s->kind = kind;
     s->fd = -1;
-    s->next = r->socks;
-    r->socks = s;
+    enlist(s);
     return s;
+}
+
+static void delist(struct rt_sock *s)
+{
+    struct rt_sock **at = list_of(s->owner, s->id);
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
 }
 
 static void forget(struct rt_sock *s)
 {
-    struct rt_sock **at = &s->owner->socks;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
+    struct rt_sock **at;
+    delist(s);
     for (at = &s->owner->dirty; *at; at = &(*at)->next_dirty)
         if (*at == s) {
             *at = s->next_dirty;
@@ -173,7 +191,9 @@ static void on_arrival(struct rt_sock *s)
     settle(s);
     if (s->listener)
         r->ops->accepted(r->machine, tw_rt_now(), s->listener, &l->cfg.server, via, &id);
+    delist(s);
     s->id = id;
+    enlist(s);
     if (!id)
         close_sock(s);
     tw_rt_sockets_pump(r);
@@ -322,7 +342,7 @@ static int open_link(struct tw_rt_sockets *r, const struct tw_ice_event *ev)
 /* Who has come, and says nothing, makes room for others. */
 static void forget_the_silent(struct tw_rt_sockets *r)
 {
-    for (struct rt_sock *s = r->socks, *next; s; s = next) {
+    for (struct rt_sock *s = *list_of(r, 0), *next; s; s = next) {
         next = s->next;
         if (s->pending && tw_rt_now() - s->came >= PENDING_S * TW_SEC)
             close_sock(s);
@@ -482,11 +502,11 @@ bool tw_rt_sockets_event(struct tw_rt_sockets *r, const struct tw_ice_event *ev)
     }
 }
 
-void tw_rt_sockets_close_range(struct tw_rt_sockets *r, uint32_t first, uint32_t last)
+void tw_rt_sockets_close_all(struct tw_rt_sockets *r, uint32_t id)
 {
-    for (struct rt_sock *s = r->socks, *next; s; s = next) {
+    for (struct rt_sock *s = *list_of(r, id), *next; s; s = next) {
         next = s->next;
-        if (s->id && s->id >= first && s->id <= last && !s->closing)
+        if (s->id && s->id >> TW_ENDPOINT_SOCK_BITS == id >> TW_ENDPOINT_SOCK_BITS && !s->closing)
             drop(r, s);
     }
 }
@@ -630,10 +650,11 @@ void tw_rt_sockets_fini(struct tw_rt_sockets *r)
 {
     tw_rt_tx_flush(r->tx);
     r->over = true;
-    for (struct rt_sock *s = r->socks, *next; s; s = next) {
-        next = s->next;
-        close_sock(s);
-    }
+    for (unsigned i = 0; i < TW_RT_SOCKETS_LISTS; i++)
+        for (struct rt_sock *s = r->socks[i], *next; s; s = next) {
+            next = s->next;
+            close_sock(s);
+        }
     if (r->watching)
         tw_rt_watch_fini(&r->watch);
     tw_rt_nat64_fini(&r->nat64);

@@ -5,7 +5,7 @@
 
 #include <uv.h>
 
-#include <thalweg/ice.h>
+#include <thalweg/endpoint.h>
 
 #include "rt/interfaces.h"
 #include "rt/link.h"
@@ -42,6 +42,8 @@ struct tw_rt_sockets_ops {
 
 struct rt_sock;
 
+enum { TW_RT_SOCKETS_LISTS = 1024 };
+
 struct tw_rt_sockets {
     const struct tw_rt_sockets_ops *ops;
     void *machine, *user;
@@ -51,7 +53,8 @@ struct tw_rt_sockets {
     const struct tw_proxy_url *proxy; /* connections inside HTTP go through it, at */
     const struct tw_addr *proxy_at;   /* this address; NULL: they do not, or not yet */
     unsigned pending;        /* connections that have come, and have not said what they are */
-    struct rt_sock *socks, *dirty; /* dirty: connections with something to send */
+    struct rt_sock *socks[TW_RT_SOCKETS_LISTS]; /* those of one agent of an endpoint's stand in the same list */
+    struct rt_sock *dirty;   /* connections with something to send */
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     uv_timer_t timer;
@@ -70,8 +73,8 @@ void tw_rt_sockets_start(struct tw_rt_sockets *s);
 bool tw_rt_sockets_web(struct tw_rt_sockets *s, uint16_t port);
 /* OPEN, CLOSE or MAP; false: it is another event. */
 bool tw_rt_sockets_event(struct tw_rt_sockets *s, const struct tw_ice_event *ev);
-/* Closes all whose ids are from first to last. */
-void tw_rt_sockets_close_range(struct tw_rt_sockets *s, uint32_t first, uint32_t last);
+/* Closes all of one agent, whose ids are like this one above TW_ENDPOINT_SOCK_BITS. */
+void tw_rt_sockets_close_all(struct tw_rt_sockets *s, uint32_t id);
 /* After any verb that was not called from next_event: sends, takes events, arms the timer. */
 void tw_rt_sockets_pump(struct tw_rt_sockets *s);
 /* Closes everything; s is used until the loop has nothing left to close. The machine is not used again. */

@@ -418,6 +418,7 @@ void tw_secure_tick(struct tw_secure *s, tw_time now)
     s->now = now;
     if (!s->conn || s->closed)
         return;
+    s->switch_wanted = s->switch_wanted && !s->closing;
     if (s->switch_wanted && now >= may_switch_at(s))
         late_switch(s);
     if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
@@ -608,7 +609,7 @@ bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ev)
 void tw_secure_new_path(struct tw_secure *s, tw_time now)
 {
     s->now = now;
-    if (!s->conn || !s->confirmed)
+    if (!s->conn || !s->confirmed || s->closing)
         return;
     s->switch_wanted = now < may_switch_at(s); /* under the same label until then, with what was learned of the path before */
     s->acked = false;

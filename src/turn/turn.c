@@ -495,13 +495,17 @@ static void main_tick(struct tw_turn *t)
         turn_lost(t, 0, "the server does not answer any more");
 }
 
+/* What is asked for them, is asked while there is an allocation. */
+static bool has_peers(const struct tw_turn *t)
+{
+    return t->state == TURN_READY || t->state == TURN_REFRESHING;
+}
+
 void tw_turn_tick(struct tw_turn *t, tw_time now)
 {
     t->now = now;
     main_tick(t);
-    if (t->state != TURN_READY && t->state != TURN_REFRESHING)
-        return;
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
+    for (uint16_t i = 0; i < t->cfg.max_peers && has_peers(t); i++)
         if (t->peers[i].used)
             turn_peer_tick(t, &t->peers[i]);
 }
@@ -552,7 +556,7 @@ bool tw_turn_poll_event(struct tw_turn *t, struct tw_turn_event *ret_event)
 tw_time tw_turn_deadline(const struct tw_turn *t)
 {
     tw_time at = tw_time_min(t->main.txn.due, t->refresh_at);
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
+    for (uint16_t i = 0; i < t->cfg.max_peers && has_peers(t); i++)
         at = tw_time_min(at, turn_peer_deadline(&t->peers[i]));
     return at;
 }

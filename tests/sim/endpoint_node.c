@@ -157,7 +157,7 @@ static void open_link(struct endpoint_node *n, uint32_t sock)
 
 static bool is_link(uint32_t sock)
 {
-    return sock >> 20 == 0xfff;
+    return sock >> TW_ENDPOINT_SOCK_BITS == TW_ENDPOINT_CONNS_MAX + 1;
 }
 
 /* --- what the user sees ------------------------------------------------------------------------------ */
@@ -223,9 +223,9 @@ static void on_event(struct endpoint_node *n, const struct tw_endpoint_event *ev
         break;
     case TW_EP_ICE_END:
         for (int i = 0; i < STREAMS; i++)
-            if (n->streams.all[i].id && n->streams.all[i].id >> 20 == ev->sock >> 20)
+            if (n->streams.all[i].id && n->streams.all[i].id >> TW_ENDPOINT_SOCK_BITS == ev->sock >> TW_ENDPOINT_SOCK_BITS)
                 stream_close(&n->streams, n->streams.all[i].id);
-        sim_close_range(n->host, ev->sock, ev->sock | 0xfffff);
+        sim_close_range(n->host, ev->sock, ev->sock | ((1U << TW_ENDPOINT_SOCK_BITS) - 1));
         break;
     case TW_EP_SEEK:
     case TW_EP_REACHED:
