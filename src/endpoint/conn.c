@@ -156,7 +156,7 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
     c->trace = ++e->next_trace;
     c->give_up_at = TW_NEVER;
     c->mtu.now = TW_MTU_BASE;
-    c->mtu.next = c->again_at = TW_NEVER;
+    c->mtu.next = c->mtu.verify_at = c->again_at = TW_NEVER;
     e->slots[slot] = c;
     e->conn_n++;
     if (tw_timers_reserve(&e->timers, e->conn_n) || new_agent(c)) {
@@ -983,7 +983,7 @@ void ep_conn_arm(struct conn *c)
     if (c->secure && c->path.rung != TW_RUNG_NONE) /* without a way it could do nothing but wait */
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
-        at = tw_time_min(at, c->mtu.next);
+        at = tw_time_min(at, tw_mtu_deadline(&c->mtu));
     /* What is due by now may be so until it has been sent: once in a tick is enough. */
     tw_timers_set(&c->e->timers, &c->timer, at > c->e->now ? at : c->e->now + 1);
 }

@@ -196,7 +196,9 @@ static void send_doubled(struct conn *c)
 static bool next_probe(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
-    size_t n = c->ice_up && c->connected ? tw_mtu_probe(&c->mtu, e->now, e->tx_buf) : 0;
+    size_t before = c->mtu.now, n = c->ice_up && c->connected ? tw_mtu_probe(&c->mtu, e->now, e->tx_buf) : 0;
+    if (c->mtu.now != before)
+        set_mtu(c);
     if (n)
         send_raw(c, tw_bytes(e->tx_buf, n));
     return n;
@@ -215,6 +217,7 @@ bool ep_conn_tx(struct conn *c, struct tw_datagram *out)
             send_part(c);
         } else if (c->secure && c->path.rung != TW_RUNG_NONE && tw_secure_poll_tx(c->secure, &c->run)) {
             c->run_left = c->run.iov[0];
+            tw_mtu_sent(&c->mtu, c->e->now, c->run.segment ? c->run.segment : c->run_left.n);
         } else if (!next_probe(c)) {
             return false;
         }

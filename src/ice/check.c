@@ -260,13 +260,45 @@ static void transaction_over(struct tw_ice *a, struct pair *p)
 }
 
 #define HEARD (100 * TW_MSEC)
+#define STREAM_ANSWER (8 * TW_SEC)    /* so long TCP may repeat until a check over it has failed, */
+#define STREAM_SILENT (700 * TW_MSEC) /* and so much more than three round trips until another pair carries the data */
+
+/* Another one carries the data until it answers again. While data still comes over it, a check that is not answered is late behind
+ * much else. */
+static void fall_silent(struct tw_ice *a, struct pair *p)
+{
+    if (!p->valid || ice_dialect(a, p->comp)->freeze || p->silent || a->now - p->last_heard < HEARD)
+        return;
+    p->silent = true;
+    if (a->bases[p->base].mapped.family)
+        ice_map_refresh(a);
+    if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
+        ice_lifetime_reset(a); /* has the NAT forgotten it? */
+    ice_select_valid(a, (uint16_t)(p - a->pairs));
+    say_silence(a, p);
+}
+
+/* A check over a stream is sent once. */
+static void step_stream(struct tw_ice *a, struct pair *p)
+{
+    tw_time patience = 3 * p->rtt + STREAM_SILENT;
+    bool waits = p->valid && patience < STREAM_ANSWER;
+    if (p->sent == (waits ? 2 : 1)) {
+        transaction_over(a, p);
+        return;
+    }
+    p->want_tx = p->sent == 0;
+    if (p->sent++)
+        fall_silent(a, p);
+    p->due = a->now + (!waits ? STREAM_ANSWER : p->sent == 1 ? patience : STREAM_ANSWER - patience);
+}
 
 static void step(struct tw_ice *a, struct pair *p)
 {
     enum { SILENT_AFTER = 3 }; /* transmissions of a check of a pair that worked */
     const struct dialect *d = ice_dialect(a, p->comp);
     const struct base *b = &a->bases[p->base];
-    unsigned sends = b->kind == BASE_CONN ? 1 : b->kind == BASE_RELAY ? d->relay_sends : d->sends;
+    unsigned sends = b->kind == BASE_RELAY ? d->relay_sends : d->sends;
     if (p->opening && b->state == BASE_OPEN) {
         p->opening = false;
         ice_check_start(a, p);
@@ -277,8 +309,12 @@ static void step(struct tw_ice *a, struct pair *p)
         connect_pair(a, p);
         return;
     }
-    if (p->opening || p->sent >= sends) {
+    if (p->opening || (b->kind != BASE_CONN && p->sent >= sends)) {
         transaction_over(a, p);
+        return;
+    }
+    if (b->kind == BASE_CONN) {
+        step_stream(a, p);
         return;
     }
     tw_time wait = first_wait(a, p, d) << p->sent;
@@ -286,20 +322,9 @@ static void step(struct tw_ice *a, struct pair *p)
         wait = d->rto_max;
     p->sent++;
     p->want_tx = true;
-    /* While data still comes over it, a check that is not answered is late behind much else. */
-    if (p->valid && p->sent > SILENT_AFTER && !d->freeze && !p->silent && a->now - p->last_heard >= HEARD) {
-        p->silent = true; /* another one carries the data until it answers again */
-        if (b->mapped.family)
-            ice_map_refresh(a);
-        if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
-            ice_lifetime_reset(a); /* has the NAT forgotten it? */
-        ice_select_valid(a, (uint16_t)(p - a->pairs));
-        say_silence(a, p);
-    }
-    if (b->kind == BASE_CONN)
-        p->due = a->now + 8 * TW_SEC;
-    else
-        p->due = a->now + (p->sent < sends ? wait : wait * d->rm > d->late ? wait * d->rm : d->late);
+    if (p->sent > SILENT_AFTER)
+        fall_silent(a, p);
+    p->due = a->now + (p->sent < sends ? wait : wait * d->rm > d->late ? wait * d->rm : d->late);
 }
 
 static struct pair *next_waiting(struct tw_ice *a)

@@ -2,6 +2,7 @@
 
 #define WAIT (300 * TW_MSEC)
 #define AGAIN (600 * TW_SEC) /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
+#define VERIFY (500 * TW_MSEC)
 enum { TRIES = 3 };          /* MAX_PROBES */
 
 /* UDP payloads, largest first, of paths that are common: Ethernet over IPv4 and IPv6, PPPoE, tunnels. */
@@ -10,12 +11,43 @@ enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
 void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t token[8])
 {
-    *m = (struct tw_mtu){ .now = TW_MTU_BASE, .on = probing, .next = probing ? now : TW_NEVER };
+    *m = (struct tw_mtu){ .now = TW_MTU_BASE, .on = probing, .next = probing ? now : TW_NEVER, .verify_at = TW_NEVER };
     memcpy(m->token, token, sizeof(m->token));
+}
+
+void tw_mtu_sent(struct tw_mtu *m, tw_time now, size_t size)
+{
+    if (m->on && size > TW_MTU_BASE && m->verify_at == TW_NEVER)
+        m->verify_at = now + VERIFY;
+}
+
+tw_time tw_mtu_deadline(const struct tw_mtu *m)
+{
+    return tw_time_min(m->next, m->verify_at);
+}
+
+static size_t write_probe(const struct tw_mtu *m, size_t size, uint8_t *buf)
+{
+    memset(buf, 0, size);
+    buf[0] = TW_MTU_PROBE;
+    memcpy(buf + 1, m->token, sizeof(m->token));
+    tw_put_u16(buf + 9, (uint16_t)size);
+    return size;
 }
 
 size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf)
 {
+    if (m->on && now >= m->verify_at && m->verifying < TRIES) {
+        m->verifying++;
+        m->verify_at = now + WAIT;
+        return write_probe(m, m->now, buf);
+    }
+    if (m->on && now >= m->verify_at) { /* a black hole: from the beginning */
+        m->now = TW_MTU_BASE;
+        m->step = m->tries = m->verifying = 0;
+        m->verify_at = TW_NEVER;
+        m->next = now;
+    }
     if (!m->on || now < m->next)
         return 0;
     if (m->step < SIZES && m->tries == TRIES) {
@@ -35,11 +67,7 @@ size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf)
     }
     m->tries++;
     m->next = now + WAIT;
-    memset(buf, 0, sizes[m->step]);
-    buf[0] = TW_MTU_PROBE;
-    memcpy(buf + 1, m->token, 8);
-    tw_put_u16(buf + 9, sizes[m->step]);
-    return sizes[m->step];
+    return write_probe(m, sizes[m->step], buf);
 }
 
 bool tw_mtu_recv(struct tw_mtu *m, tw_time now, struct tw_bytes in, uint8_t *reply, size_t *ret_reply_n)
@@ -56,6 +84,10 @@ bool tw_mtu_recv(struct tw_mtu *m, tw_time now, struct tw_bytes in, uint8_t *rep
         return true;
     }
     size_t size = tw_get_u16(in.p + 9);
+    if (m->on && memcmp(in.p + 1, m->token, sizeof(m->token)) == 0 && size >= m->now) {
+        m->verifying = 0;
+        m->verify_at = TW_NEVER; /* until as much is sent again */
+    }
     if (m->on && memcmp(in.p + 1, m->token, 8) == 0 && size <= TW_MTU_MAX && size > m->now) {
         m->now = size;
         m->step = SIZES;

@@ -14,13 +14,18 @@ struct tw_mtu {
     unsigned step;       /* which size is tried; all tried: none is */
     unsigned tries;
     tw_time next;        /* when something is to be sent; TW_NEVER */
+    tw_time verify_at;   /* when it is seen to that as much still arrives; TW_NEVER */
+    unsigned verifying;  /* how often that was asked */
     uint8_t token[8];
     bool on;
 };
 
 /* The path has changed: from the beginning. probing: false where large packets are no use. */
 void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t token[8]);
-/* The probe that is due: its size; 0: none. buf: TW_MTU_MAX bytes. */
+/* So large a datagram was sent: while such are, it is asked again and again whether they arrive (RFC 8899 §4.3). */
+void tw_mtu_sent(struct tw_mtu *m, tw_time now, size_t size);
+tw_time tw_mtu_deadline(const struct tw_mtu *m);
+/* The probe that is due: its size; 0: none. buf: TW_MTU_MAX bytes. May find that a black hole is there: `now` is TW_MTU_BASE then. */
 size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf);
 /* Whether these bytes are a probe or an acknowledgement. *ret_reply: TW_MTU_HEADER bytes to send back, or
  * none. */

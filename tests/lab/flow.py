@@ -1,14 +1,14 @@
 """A call-like flow through a program that gives back what it gets: 50 numbers a second to its standard input, and what comes back
 looked at: in order, none missing, none twice. While it runs, lines on standard input name moments: "mark NAME" begins one, and
 "back" says that what was away is there again (the pause counts from then on).
-usage: flow.py SECONDS PROGRAM ARG...; prints "NAME PAUSE-MS" for each mark, and exits with 0 if every number came back."""
+FLOW_SIZE: bytes of each, a multiple of 8; 160. usage: flow.py SECONDS PROGRAM ARG...; prints "NAME PAUSE-MS" for each mark, and exits with 0 if every number came back."""
 import os, select, subprocess, sys, time
 
 seconds = float(sys.argv[1])
 child = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(os.environ.get("FLOW_LOG", "/dev/null"), "wb"))
 os.set_blocking(child.stdin.fileno(), False)
 os.set_blocking(0, False)
-SIZE = 160
+SIZE = int(os.environ.get("FLOW_SIZE", "160"))
 start = time.monotonic()
 sent = expected = 0
 out = buffer = commands = b""
@@ -42,7 +42,7 @@ while True:
         out = out[os.write(child.stdin.fileno(), out):] if out else out
     except BlockingIOError:
         pass
-    ready, _, _ = select.select([child.stdout, 0] if 0 is not None else [child.stdout], [], [], 0.01)
+    ready, _, _ = select.select([child.stdout, 0], [], [], 0.01)
     if 0 in ready:
         data = os.read(0, 4096)
         commands += data

@@ -10,7 +10,8 @@
  * "blocked" is a NAT that lets no UDP through; "web" is one that lets out TCP to ports 80 and 443 and nothing else, "tls" TCP
  * whose first bytes look like a ClientHello, "proxied" what goes to 203.0.114.3. Makes a TUN device for each name, says "ready", and runs until its
  * input ends. Lines of it are accidents: cut NAME, mend NAME (its link); forget NAME (its NAT, everything); noudp NAME, udp NAME;
- * loss NAME PER-MILLE, each way.
+ * web NAME (lets out what "web" does), all NAME; loss NAME PER-MILLE, each way; mtu NAME BYTES: larger IP packets vanish, each way. A NAT
+ * ends its mappings after so long, used or not: I/AP/keep/life=SECONDS.
  * IPv4 only. TCP is not the simulator's: its packets are delayed as much; a NAT hides the host's address,
  * lets nobody outside begin, and, unless it maps all destinations alike (I/...), draws a port for each. */
 #include <fcntl.h>
@@ -35,6 +36,7 @@ struct node {
     struct sim_nat *nat;           /* NULL: none */
     bool cut, no_udp;
     int loss;                      /* per mille, besides what the link loses */
+    size_t mtu;                    /* larger IP packets vanish; 0: none do */
     uint8_t inside[4], outside[4]; /* alike without a NAT */
     bool natted, hard;
     enum { ALL, WEB, TLS, PROXIED } lets; /* what of TCP goes out */
@@ -69,9 +71,9 @@ static uint16_t checksum(const uint8_t *p, size_t n)
     return (uint16_t)~sum;
 }
 
-static bool is_lost(const struct node *n, bool udp)
+static bool is_lost(const struct node *n, bool udp, size_t size)
 {
-    return n->cut || (udp && n->no_udp) || rand() % 1000 < n->loss;
+    return n->cut || (udp && n->no_udp) || (n->mtu && size > n->mtu) || rand() % 1000 < n->loss;
 }
 
 static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
@@ -80,7 +82,7 @@ static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
     uint8_t p[65536] = { 0x45 };
     size_t len = d->iov[0].n, all = IP_HEADER + UDP_HEADER + len;
     (void)at;
-    if (is_lost(n, true))
+    if (is_lost(n, true, all))
         return;
     tw_put_u16(p + 2, (uint16_t)all);
     p[6] = 0x40;
@@ -203,7 +205,7 @@ static void forward_tcp(struct node *from, uint8_t *p, size_t n)
     for (int i = 0; i < node_n; i++)
         if (memcmp(nodes[i].outside, p + 16, 4) == 0)
             to = &nodes[i];
-    if (is_lost(from, false) || (to && is_lost(to, false)) || (from->natted && !outwards(from, p, n, ports)))
+    if (is_lost(from, false, n) || (to && is_lost(to, false, n)) || (from->natted && !outwards(from, p, n, ports)))
         return;
     if (!to || (to->natted && !inwards(to, p, ports)))
         return;
@@ -248,7 +250,7 @@ static void from_kernel(struct node *n)
         bool fragment = tw_get_u16(p + 6) & 0x3fff;
         if (p[0] >> 4 == 4 && p[9] == TCP && !fragment && (size_t)got >= head + TCP_HEADER)
             forward_tcp(n, p, (size_t)got);
-        if (p[0] >> 4 != 4 || p[9] != UDP || fragment || is_lost(n, true) || (size_t)got < head + UDP_HEADER)
+        if (p[0] >> 4 != 4 || p[9] != UDP || fragment || is_lost(n, true, (size_t)got) || (size_t)got < head + UDP_HEADER)
             continue;
         struct tw_bytes data = tw_bytes(p + head + UDP_HEADER, (size_t)got - head - UDP_HEADER);
         struct tw_datagram d = { .ttl = p[8], .tos = p[1], .iov = &data, .iov_n = 1,
@@ -288,8 +290,12 @@ static bool add(char *text, tw_time delay)
                 blocked = true;
                 n->lets = i;
             }
+        char *life = strstr(kind, "/life=");
+        if (life)
+            *life = 0;
         if (!nat_kind_find(blocked ? "I/AP/keep" : kind, &k))
             return false;
+        k.life = life ? (tw_time)atoi(life + 6) * TW_SEC : 0;
         k.no_udp = blocked;
         n->natted = true;
         n->hard = k.mapping != SIM_INDEPENDENT;
@@ -339,6 +345,13 @@ static void accident(const char *line)
             n->no_udp = *what == 'n';
         else if (!strcmp(what, "loss"))
             n->loss = number;
+        else if (!strcmp(what, "mtu"))
+            n->mtu = (size_t)number;
+        else if (!strcmp(what, "web") || !strcmp(what, "all")) {
+            n->no_udp = *what == 'w';
+            n->lets = n->no_udp ? WEB : ALL;
+            memset(n->flows, 0, sizeof(n->flows));
+        }
         else if (!strcmp(what, "forget") && n->nat)
             sim_nat_reboot(n->nat), memset(n->flows, 0, sizeof(n->flows));
     }

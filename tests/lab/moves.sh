@@ -33,12 +33,12 @@ begin() {
     wait_for 10 grep -q '"connected"' "$WORK/a" || { cat "$WORK/a"; fail "they do not connect"; }
     sleep 2.5 # it has its best way, and knows how long it takes
 }
+rung() { sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1; } # of the caller, now
 finish() { # NAME
     wait "$FLOW" || { cat "$WORK/flow"; tail -5 "$WORK/a" "$WORK/listen"; fail "$1: something is lost or doubled"; }
     exec 8>&-
-    rung=$(sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1)
     pause=$(sed -n "s/^accident //p" "$WORK/flow")
-    printf '%-36s %6s ms %6.1f round trips   %-6s %s\n' "$1" "$pause" "$(echo "$pause" | awk '{ print $1 / 40 }')" "$rung" \
+    printf '%-36s %6s ms %6.1f round trips   %-6s %s\n' "$1" "$pause" "$(echo "$pause" | awk '{ print $1 / 40 }')" "$(rung)" \
         "$(grep numbers "$WORK/flow")"
     [ "$pause" -le 20000 ] || { cat "$WORK/a" "$WORK/listen"; fail "$1: for so long there was a way"; }
     kill "$LISTENER"
@@ -88,10 +88,25 @@ finish "the server is upgraded under its relay"
 begin $home $home $home $home
 mark; echo "loss a 300" >&9; sleep 5; echo "loss a 0" >&9
 finish "30 % of packets are lost for 5 s"
+export FLOW_SIZE=4000
+begin $home $home $home $home
+mark; echo "mtu a 1280" >&9
+unset FLOW_SIZE
+finish "larger packets than 1280 bytes vanish"
+SECONDS_OF_FLOW=$((3 * ${LIFE:-6} + 4))
+begin $home/life=${LIFE:-6} $home $home $home
+mark
+finish "the NAT maps anew every ${LIFE:-6} s"
 SECONDS_OF_FLOW=13
 begin $home $home $home $home
 mark; echo "noudp a" >&9
 finish "UDP is blocked all of a sudden"
+SECONDS_OF_FLOW=24
+begin $home $home $home $home
+mark; echo "web a" >&9; sleep 8; fallen=$(rung); echo "all a" >&9
+finish "but ports 80 and 443 all is blocked"
+echo "    there it was by $fallen; what is blocked no more, it takes again"
+case $fallen in http | https | relay | patched) ;; *) cat "$WORK/a"; fail "by $fallen" ;; esac
 SECONDS_OF_FLOW=$((${AWAY:-10} + 8))
 begin $home $home $home $home
 mark; echo "cut a" >&9; sleep "${AWAY:-10}"; echo "mend a" >&9; back
