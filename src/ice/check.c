@@ -245,6 +245,8 @@ static void say_silence(struct tw_ice *a, const struct pair *p)
         ice_note(a, TW_ICE_SILENCE, p->comp, 0);
 }
 
+#define SILENT_AGAIN (300 * TW_MSEC)
+
 static void transaction_over(struct tw_ice *a, struct pair *p)
 {
     p->due = TW_NEVER;
@@ -254,7 +256,7 @@ static void transaction_over(struct tw_ice *a, struct pair *p)
     }
     bool before = p->silent;
     p->silent = true;
-    p->check_at = a->now + TW_SEC;
+    p->check_at = a->now + SILENT_AGAIN;
     if (!before)
         say_silence(a, p);
 }
@@ -320,6 +322,8 @@ static void step(struct tw_ice *a, struct pair *p)
     tw_time wait = first_wait(a, p, d) << p->sent;
     if (wait > d->rto_max)
         wait = d->rto_max;
+    if (p->silent && wait > SILENT_AGAIN) /* for half a minute at most: then consent is over */
+        wait = SILENT_AGAIN;
     p->sent++;
     p->want_tx = true;
     if (p->sent > SILENT_AFTER)

@@ -9,7 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define SWITCH_PAUSE TW_SEC /* between changes of path; twice as long for each after which nothing was acknowledged */
+#define SWITCH_PAUSE TW_SEC /* between changes of path; longer after some after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
 
@@ -330,7 +330,8 @@ void tw_secure_free(struct tw_secure *s)
 /* A client's change uses up one of the server's connection IDs, of which there are seven until the server acknowledges something. */
 static tw_time may_switch_at(const struct tw_secure *s)
 {
-    return s->last_switch + (SWITCH_PAUSE << (s->switches < 5 ? s->switches : 5));
+    static const uint8_t shifts[] = { 0, 0, 0, 1, 1, 2, 4 };
+    return s->last_switch + (SWITCH_PAUSE << shifts[s->switches < sizeof(shifts) ? s->switches : sizeof(shifts) - 1]);
 }
 
 static void begin_switch(struct tw_secure *s)
@@ -452,7 +453,7 @@ static ngtcp2_ssize write_packet(struct tw_secure *s, uint8_t *p, size_t cap, ng
         ngtcp2_vec v = { d->b, d->n };
         int accepted = 0;
         ngtcp2_ssize n = ngtcp2_conn_writev_datagram(s->conn, &ps.path, pi, p, cap, &accepted,
-                                                     NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &v, 1, ts);
+                                                     NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &v, d->n > 0, ts); /* an empty piece is none */
         if (accepted || n == NGTCP2_ERR_INVALID_STATE || n == NGTCP2_ERR_INVALID_ARGUMENT)
             free(queue_get(&s->out));
         if (n != NGTCP2_ERR_WRITE_MORE && n != NGTCP2_ERR_INVALID_STATE && n != NGTCP2_ERR_INVALID_ARGUMENT)
