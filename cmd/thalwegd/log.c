@@ -9,7 +9,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *out;
 static bool json;
-static unsigned rate;
+static unsigned rate = 200;
 
 /* Records of this second, and those that were too many in the one before. */
 static time_t second;
@@ -83,7 +83,9 @@ static void write_line(enum tw_level level, const char *line)
     char said[80];
     clock_gettime(CLOCK_REALTIME, &ts);
     pthread_mutex_lock(&lock);
-    if (out && ts.tv_sec != second) {
+    if (!out) /* not opened yet: what is said while the configuration is read */
+        out = stderr;
+    if (ts.tv_sec != second) {
         if (left_out) {
             snprintf(said, sizeof(said), "%u records more than --log-rate were left out", left_out);
             write_record(&ts, TW_WARN, said);
@@ -92,7 +94,7 @@ static void write_line(enum tw_level level, const char *line)
         written = left_out = 0;
     }
     /* Errors always get through; there are few. */
-    if (out && (written++ < rate || level == TW_ERROR))
+    if (written++ < rate || level == TW_ERROR)
         write_record(&ts, level, line);
     else
         left_out++;
