@@ -1,8 +1,9 @@
 # The front door. Everything is built by Meson; this only knows the way.
 BUILD ?= build
 SECONDS ?= 60
+MINUTES ?= 30
 
-.PHONY: all demo test bench fuzz install clean help bootstrap
+.PHONY: all demo test bench soak fuzz install clean help bootstrap
 
 all: $(BUILD)/build.ninja ## Build everything into build/
 	ninja -C $(BUILD)
@@ -22,6 +23,10 @@ test: ## Install what the tests need and run all of them
 bench: ## Measure against coturn, side by side (about ten minutes)
 	tools/bootstrap bench
 	bench/run.py
+
+soak: all ## MINUTES (30) of flows while servers and programs are killed, upgraded and stopped
+	tools/bootstrap test
+	BUILD=$(abspath $(BUILD)) tests/lab/soak.sh $(MINUTES)
 
 fuzz: ## Run every fuzzer for SECONDS (60) each
 	tools/bootstrap test
