@@ -591,6 +591,53 @@ static void a_peer_that_sleeps_goes_on(void **state)
     end();
 }
 
+static bool is_large(void *ctx, const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data)
+{
+    (void)ctx, (void)src, (void)dst;
+    return data.n > 1280 - 28;
+}
+
+/* What was learned of a path's size is not true any more, and nobody says so. */
+static void a_hole_for_large_packets_is_found(void **state)
+{
+    static uint8_t data[100000];
+    (void)state;
+    begin(73);
+    both(NULL, NULL);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(3 * TW_SEC);
+    endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), false);
+    run(2 * TW_SEC);
+    struct tw_endpoint_conn now;
+    assert_ok(tw_endpoint_conn(w.a.ep, c->id, &now));
+    assert_int_equal(now.mtu, 1472);
+    assert_int_equal(at_b()->got, sizeof(data));
+    sim_set_fault(w.sim, is_large, NULL);
+    endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), false);
+    run(4 * TW_SEC);
+    assert_int_equal(at_b()->got, 2 * sizeof(data));
+    assert_ok(tw_endpoint_conn(w.a.ep, c->id, &now));
+    assert_in_range(now.mtu, 1200, 1252);
+    end();
+}
+
+static void an_empty_datagram_arrives(void **state)
+{
+    (void)state;
+    begin(74);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(2 * TW_SEC);
+    assert_ok(tw_endpoint_datagram(w.a.ep, sim_now(w.sim), c->id, tw_bytes(NULL, 0)));
+    endpoint_node_pump(&w.a);
+    run(TW_SEC);
+    assert_false(c->closed || at_b()->closed);
+    assert_int_equal(at_b()->datagrams, 1);
+    end();
+}
+
 /* --- a network that is not to be trusted ------------------------------------------------------------------ */
 
 static bool contains(const uint8_t *in, size_t n, const void *what, size_t len)
@@ -970,6 +1017,8 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(a_callee_that_died_and_is_back_ends_it),
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
+           cmocka_unit_test(a_hole_for_large_packets_is_found),
+           cmocka_unit_test(an_empty_datagram_arrives),
            cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
            cmocka_unit_test(an_offer_for_another_is_of_no_use),
            cmocka_unit_test(all_servers_die_in_the_middle),
