@@ -285,7 +285,7 @@ static void step_stream(struct tw_ice *a, struct pair *p)
 {
     tw_time patience = 3 * p->rtt + STREAM_SILENT;
     bool waits = p->valid && patience < STREAM_ANSWER;
-    if (p->sent == (waits ? 2 : 1)) {
+    if (p->sent >= (waits ? 2 : 1)) {
         transaction_over(a, p);
         return;
     }

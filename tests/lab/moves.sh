@@ -56,7 +56,7 @@ move() { # MACHINE
 mark() { echo "mark accident" >&8; }
 back() { echo back >&8; }
 home=I/AP/keep hard=AP/AP/random
-SECONDS_OF_FLOW=9
+SECONDS_OF_FLOW=7
 echo "what happens                            pause                     then by"
 
 begin $home $home $home $home
@@ -93,22 +93,22 @@ begin $home $home $home $home
 mark; echo "mtu a 1280" >&9
 unset FLOW_SIZE
 finish "larger packets than 1280 bytes vanish"
-SECONDS_OF_FLOW=$((3 * ${LIFE:-6} + 4))
-begin $home/life=${LIFE:-6} $home $home $home
+SECONDS_OF_FLOW=$((3 * ${LIFE:-4} + 4))
+begin $home/life=${LIFE:-4} $home $home $home
 mark
-finish "the NAT maps anew every ${LIFE:-6} s"
-SECONDS_OF_FLOW=13
+finish "the NAT maps anew every ${LIFE:-4} s"
+SECONDS_OF_FLOW=9
 begin $home $home $home $home
 mark; echo "noudp a" >&9
 finish "UDP is blocked all of a sudden"
-SECONDS_OF_FLOW=24
+SECONDS_OF_FLOW=14
 begin $home $home $home $home
-mark; echo "web a" >&9; sleep 8; fallen=$(rung); echo "all a" >&9
+mark; echo "web a" >&9; sleep 6; fallen=$(rung); echo "all a" >&9
 finish "but ports 80 and 443 all is blocked"
 echo "    there it was by $fallen; what is blocked no more, it takes again"
 case $fallen in http | https | relay | patched) ;; *) cat "$WORK/a"; fail "by $fallen" ;; esac
-SECONDS_OF_FLOW=$((${AWAY:-10} + 8))
+SECONDS_OF_FLOW=$((${AWAY:-6} + 8))
 begin $home $home $home $home
-mark; echo "cut a" >&9; sleep "${AWAY:-10}"; echo "mend a" >&9; back
-finish "no network for ${AWAY:-10} s, then"
+mark; echo "cut a" >&9; sleep "${AWAY:-6}"; echo "mend a" >&9; back
+finish "no network for ${AWAY:-6} s, then"
 echo "nothing was lost or doubled"
