@@ -19,7 +19,8 @@ static int queue_put(struct datagrams *q, struct tw_bytes data)
     if (!d)
         return TW_ENOMEM;
     *d = (struct datagram){ .n = data.n };
-    memcpy(d->b, data.p, data.n);
+    if (data.n)
+        memcpy(d->b, data.p, data.n);
     if (q->tail)
         q->tail->next = d;
     else
