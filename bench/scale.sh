@@ -1,35 +1,35 @@
 #!/bin/bash
 # What many cost who do nothing: connections to one who listens, and mailboxes at one server. Then the server is killed and started,
 # and then the listener: how soon all are back. All of it on this machine, in one namespace, so that the dialling side takes its share
-# of the CPU as well. A process needs a descriptor for each of them, so the limit on open files bounds both. usage: bench/scale.sh [CONNECTIONS [MAILBOXES [IDLE-SECONDS]]]; BUILD names the build directory.
+# of the CPU as well. A process needs a descriptor for each of them, so the limit on open files bounds both.
+# usage: bench/scale.sh [CONNECTIONS [MAILBOXES [IDLE-SECONDS]]]; BUILD names the build directory.
 HERE=$(dirname "$0")
 BUILD=${BUILD:-$HERE/../build}
 . "$HERE/../tests/lab/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../tests/interop/lib.sh"
+. "$HERE/../tests/lab/here.sh"
 ulimit -n 1000000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 CONNS=${1:-10000} BOXES=${2:-20000} IDLE=${3:-60} EACH=20
 most=$(($(ulimit -n) - 600))
 [ "$BOXES" -le $most ] || { BOXES=$most; echo "only $(ulimit -n) open files are allowed here: $BOXES mailboxes"; }
-AT=192.0.2.1
-ip addr add $AT/32 dev lo
 
 serve() {
     rm -f "$WORK/thalwegd"
-    "$BUILD/thalwegd" -L $AT -u user:pass -r realm -m 1 --rendezvous-open --rendezvous-per-source 1000000 --state-dir "$WORK/state" --allowed-peer-ip $AT \
-        --drain-timeout 0 >"$WORK/thalwegd" 2>&1 &
+    "${THALWEGD[@]}" --rendezvous-per-source 1000000 --drain-timeout 0 >"$WORK/thalwegd" 2>&1 &
     SERVER=$!
-    wait_for 5 grep -q "rendezvous at" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
+    url=$(url_of "$WORK/thalwegd") || { echo "$url"; exit 1; }
 }
 listens() {
+    rm -f "$WORK/listen"
     XDG_CONFIG_HOME="$WORK/home" "$BUILD/thalweg" listen --echo --json --allow-any --no-port-mapping --no-lan --rungs udp,patched --max-peers $((CONNS + CONNS / 10 + 10)) \
         -s "$url" >"$WORK/listen" 2>&1 &
     LISTENER=$!
-    wait_for 10 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "the listener is not online"; }
+    address=$(address_of "$WORK/listen") || { echo "$address"; exit 1; }
 }
 last() { tail -qn 1 "$WORK/$1"* | cut -d' ' -f1-11; }
 count() { tail -qn 1 "$WORK/$1"* | awk -v n="$2" '{ for (i = 2; i < NF; i += 2) if ($i == n) sum += $(i + 1) } END { print sum + 0 }'; }
-# until FILE WHAT N SECONDS: prints how many seconds it took; what there is then, if it is not enough.
+# until_there FILE WHAT N SECONDS: prints how many seconds it took; what there is then, if it is not enough.
 until_there() {
     begun=$(date +%s%N)
     for _ in $(seq $(($4 * 5))); do
@@ -39,8 +39,7 @@ until_there() {
     echo "$(count "$1" "$2") of $3 $2 after $((($(date +%s%N) - begun) / 1000000000)) s"
 }
 cpu() { awk '{ print ($14 + $15) * 10 }' "/proc/$1/stat"; } # ms
-rss() { awk '/VmRSS/ { printf "%.0f\n", $2 / 1024 }' "/proc/$1/status"; }
-fds() { find "/proc/$1/fd" 2>/dev/null | wc -l; }
+mib() { echo $(($(rss "$1") / 1024)); }
 costs() { # packets and bytes that it has sent, and how often it woke
     XDG_CONFIG_HOME="$WORK/home" "$BUILD/thalweg" status --json | sed -n 's/.*"wakeups":\([0-9]*\),"packets_sent":\([0-9]*\),"bytes_sent":\([0-9]*\).*/\2 \3 \1/p'
 }
@@ -50,31 +49,27 @@ idle() { # what a while of nothing costs who listens, and the server
     sleep "$IDLE"
     c2=$(cpu $LISTENER) s2=$(cpu $SERVER)
     read -r p2 b2 w2 < <(costs)
-    echo "idle, $IDLE s: the listener $((c2 - c1)) ms of CPU, $(rss $LISTENER) MiB, $(fds $LISTENER) descriptors," \
+    echo "idle, $IDLE s: the listener $((c2 - c1)) ms of CPU, $(mib $LISTENER) MiB, $(fds $LISTENER) descriptors," \
         "$(((p2 - p1) * 3600 / IDLE / CONNS)) packets and $(((b2 - b1) * 3600 / IDLE / CONNS)) bytes an hour for each connection," \
         "$(((w2 - w1) * 3600 / IDLE)) wake-ups an hour;" \
-        "the server $((s2 - s1)) ms, $(rss $SERVER) MiB, $(fds $SERVER) descriptors"
+        "the server $((s2 - s1)) ms, $(mib $SERVER) MiB, $(fds $SERVER) descriptors"
 }
 
 serve
-url=$(sed -n 's/.*rendezvous at \([^ ]*\).*/\1/p' "$WORK/thalwegd" | head -1)
-before=$(rss $SERVER)
-echo "server alone: $before MiB"
+echo "server alone: $(mib $SERVER) MiB"
 for i in 1 2; do
     "$BUILD/crowd" mailboxes "$url" $((BOXES / 2)) >"$WORK/boxes$i" 2>&1 &
     PIDS="$PIDS $!"
 done
 BOXES=$((BOXES / 2 * 2))
 begun_cpu=$(cpu $SERVER)
-echo "mailboxes: $(until_there boxes online "$BOXES" 240); the server took $(($(cpu $SERVER) - begun_cpu)) ms of CPU and has $(rss $SERVER) MiB"
+echo "mailboxes: $(until_there boxes online "$BOXES" 240); the server took $(($(cpu $SERVER) - begun_cpu)) ms of CPU and has $(mib $SERVER) MiB"
 listens
-address=$(sed -n 's/.*"address":"\([^"]*\)".*/\1/p' "$WORK/listen" | head -1)
-alone=$(rss $LISTENER)
+alone=$(mib $LISTENER)
 begun_cpu=$(cpu $LISTENER)
 "$BUILD/crowd" dial "$url" "$address" $(((CONNS + EACH - 1) / EACH)) $EACH 400 >"$WORK/dial" 2>&1 &
-DIALS=$!
-PIDS="$PIDS $DIALS"
-echo "connections: $(until_there dial connected "$CONNS" 400); the listener took $(($(cpu $LISTENER) - begun_cpu)) ms of CPU, and $alone MiB became $(rss $LISTENER)"
+PIDS="$PIDS $!"
+echo "connections: $(until_there dial connected "$CONNS" 400); the listener took $(($(cpu $LISTENER) - begun_cpu)) ms of CPU, and $alone MiB became $(mib $LISTENER)"
 sleep 20 # ways are settled, calls over
 idle
 echo "the server is killed and started:"

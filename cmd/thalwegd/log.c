@@ -9,7 +9,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *out;
 static bool json;
-static unsigned rate = 200;
+enum { RATE = 200 };
+static unsigned rate = RATE;
 
 /* Records of this second, and those that were too many in the one before. */
 static time_t second;
@@ -33,7 +34,7 @@ bool log_open(const struct log_config *cfg)
     FILE *old = out;
     out = to;
     json = cfg->json;
-    rate = cfg->rate ? cfg->rate : 200;
+    rate = cfg->rate ? cfg->rate : RATE;
     pthread_mutex_unlock(&lock);
     if (old && old != stdout && old != stderr)
         fclose(old);

@@ -38,6 +38,12 @@ TW_NODISCARD int tw_map_put(struct tw_map *m, uint32_t hash, void *item);
 /* Takes this very item out; nothing happens when it is not in. */
 void tw_map_del(struct tw_map *m, uint32_t hash, const void *item);
 
+/* Of numbers that are ours, and come in order. */
+static inline uint32_t tw_map_hash_number(uint32_t n)
+{
+    return n * 2654435761U;
+}
+
 /* A keyed hash (SipHash-2-4) that strangers cannot steer. */
 struct tw_hash_key {
     uint8_t k[16];

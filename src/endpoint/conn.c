@@ -155,8 +155,8 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
     c->slot = slot;
     c->trace = ++e->next_trace;
     c->give_up_at = TW_NEVER;
-    c->mtu.now = TW_MTU_BASE;
-    c->mtu.next = c->mtu.verify_at = c->again_at = TW_NEVER;
+    tw_mtu_reset(&c->mtu, e->now, false, (const uint8_t[8]){ 0 });
+    c->again_at = TW_NEVER;
     e->slots[slot] = c;
     e->conn_n++;
     if (tw_timers_reserve(&e->timers, e->conn_n) || new_agent(c)) {
@@ -164,11 +164,6 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
         return NULL;
     }
     return c;
-}
-
-static uint32_t hash_of(uint32_t id)
-{
-    return id * 2654435761U; /* they come in order, and are ours */
 }
 
 void ep_conn_free(struct conn *c)
@@ -192,7 +187,7 @@ void ep_conn_free(struct conn *c)
     if (e->spare == c)
         e->spare = NULL;
     e->slots[c->slot] = NULL;
-    tw_map_del(&e->by_id, hash_of(c->id), c);
+    tw_map_del(&e->by_id, tw_map_hash_number(c->id), c);
     e->conn_n--;
     tw_secure_free(c->secure);
     tw_ice_free(c->ice);
@@ -212,7 +207,7 @@ static bool has_id(const void *item, const void *key)
 
 struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id)
 {
-    return tw_map_get(&e->by_id, hash_of(id), has_id, &id);
+    return tw_map_get(&e->by_id, tw_map_hash_number(id), has_id, &id);
 }
 
 struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock)
@@ -242,7 +237,7 @@ struct conn *ep_conn_take(struct tw_endpoint *e)
     e->spare = NULL;
     if (!c)
         return NULL;
-    if (tw_map_put(&e->by_id, hash_of(e->next_conn + 1), c)) {
+    if (tw_map_put(&e->by_id, tw_map_hash_number(e->next_conn + 1), c)) {
         ep_conn_free(c);
         return NULL;
     }

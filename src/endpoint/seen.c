@@ -1,6 +1,5 @@
 /* Offers that have come, remembered for as long as they could be repeated. In the order in which they came, and by caller: each may
  * have only so many, and what is looked for stands among its own. */
-#include <sodium.h>
 #include <stdlib.h>
 
 #include "endpoint/internal.h"
@@ -55,7 +54,7 @@ int ep_seen_put(struct seen_offers *o, const struct tw_word *offer, tw_time now,
             return TW_ESTATE;
         of_caller++;
     }
-    if (of_caller >= SEEN_OF_ONE || (s->until && now < s->until))
+    if (of_caller >= SEEN_OF_ONE || now < s->until)
         return TW_EFULL;
     forget(o, s);
     fresh.next = o->lists[fresh.list];

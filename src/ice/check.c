@@ -311,12 +311,12 @@ static void step(struct tw_ice *a, struct pair *p)
         connect_pair(a, p);
         return;
     }
-    if (p->opening || (b->kind != BASE_CONN && p->sent >= sends)) {
-        transaction_over(a, p);
+    if (b->kind == BASE_CONN && !p->opening) {
+        step_stream(a, p);
         return;
     }
-    if (b->kind == BASE_CONN) {
-        step_stream(a, p);
+    if (p->opening || p->sent >= sends) {
+        transaction_over(a, p);
         return;
     }
     tw_time wait = first_wait(a, p, d) << p->sent;

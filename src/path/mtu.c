@@ -84,11 +84,11 @@ bool tw_mtu_recv(struct tw_mtu *m, tw_time now, struct tw_bytes in, uint8_t *rep
         return true;
     }
     size_t size = tw_get_u16(in.p + 9);
-    if (m->on && memcmp(in.p + 1, m->token, sizeof(m->token)) == 0 && size >= m->now) {
-        m->verifying = 0;
-        m->verify_at = TW_NEVER; /* until as much is sent again */
-    }
-    if (m->on && memcmp(in.p + 1, m->token, 8) == 0 && size <= TW_MTU_MAX && size > m->now) {
+    if (!m->on || memcmp(in.p + 1, m->token, sizeof(m->token)) != 0 || size < m->now || size > TW_MTU_MAX)
+        return true;
+    m->verifying = 0;
+    m->verify_at = TW_NEVER; /* until as much is sent again */
+    if (size > m->now) {
         m->now = size;
         m->step = SIZES;
         m->tries = 0;

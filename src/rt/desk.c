@@ -61,14 +61,9 @@ static bool has_id(const void *item, const void *key)
     return ((const struct guest *)item)->id == *(const uint32_t *)key;
 }
 
-static uint32_t hash_of(uint32_t id)
-{
-    return id * 2654435761U; /* they come in order, and are ours */
-}
-
 static struct guest *find(struct tw_rt_desk *d, uint32_t id)
 {
-    return tw_map_get(&d->guests, hash_of(id), has_id, &id);
+    return tw_map_get(&d->guests, tw_map_hash_number(id), has_id, &id);
 }
 
 static void released(struct tw_rt_desk *d)
@@ -109,7 +104,7 @@ static void dismiss(struct guest *g)
     if (g->desk->polls)
         tw_rt_polls_gone(g->desk->polls, g->id);
     stop_looking(g);
-    tw_map_del(&g->desk->guests, hash_of(g->id), g);
+    tw_map_del(&g->desk->guests, tw_map_hash_number(g->id), g);
     tw_rt_link_close(&g->link, on_guest_closed);
 }
 
@@ -308,7 +303,7 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
     g->remote = *remote;
     g->came = tw_rt_now();
     g->by_proxy = is_proxy(d, remote);
-    if (tw_map_put(&d->guests, hash_of(g->id), g)) {
+    if (tw_map_put(&d->guests, tw_map_hash_number(g->id), g)) {
         free(g);
         return false;
     }
@@ -319,7 +314,7 @@ static bool admit(struct listener *l, int fd, const struct tw_addr *remote)
         tw_rt_tls_unref(tls);
         if (g->known)
             tw_desk_disconnected(d->desk, tw_rt_now(), g->id);
-        tw_map_del(&d->guests, hash_of(g->id), g);
+        tw_map_del(&d->guests, tw_map_hash_number(g->id), g);
         free(g);
         return false;
     }

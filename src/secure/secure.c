@@ -335,6 +335,12 @@ static tw_time may_switch_at(const struct tw_secure *s)
     return s->last_switch + (SWITCH_PAUSE << shifts[s->switches < sizeof(shifts) ? s->switches : sizeof(shifts) - 1]);
 }
 
+/* When one that was too soon is to be looked at again. */
+static tw_time late_switch_at(const struct tw_secure *s)
+{
+    return s->switch_wanted && !s->closing ? may_switch_at(s) : TW_NEVER;
+}
+
 static void begin_switch(struct tw_secure *s)
 {
     s->last_switch = s->now;
@@ -420,8 +426,7 @@ void tw_secure_tick(struct tw_secure *s, tw_time now)
     s->now = now;
     if (!s->conn || s->closed)
         return;
-    s->switch_wanted = s->switch_wanted && !s->closing;
-    if (s->switch_wanted && now >= may_switch_at(s))
+    if (now >= late_switch_at(s))
         late_switch(s);
     if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
         return;
@@ -437,7 +442,7 @@ tw_time tw_secure_deadline(const struct tw_secure *s)
     if (!s->conn || s->closed)
         return TW_NEVER;
     ngtcp2_tstamp at = ngtcp2_conn_get_expiry(s->conn);
-    return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at, s->switch_wanted ? may_switch_at(s) : TW_NEVER);
+    return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at, late_switch_at(s));
 }
 
 /* --- out ------------------------------------------------------------------------------------------ */

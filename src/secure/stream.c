@@ -2,9 +2,10 @@
 
 #include "secure/internal.h"
 
+/* At most STREAMS_MAX of each side's. */
 static uint32_t hash_of(int64_t id)
 {
-    return (uint32_t)id * 2654435761U; /* numbers come in order, and at most STREAMS_MAX of each side's */
+    return tw_map_hash_number((uint32_t)id);
 }
 
 static bool has_id(const void *item, const void *key)

@@ -4,15 +4,12 @@
  * spins. */
 #include "fuzz.h"
 
-#include "../sim/endpoint_node.h"
+#include "../sim/meeting.h"
 
 enum { STEPS_MAX = 48, DIALS_MAX = 4, WS_SHORT = 125 };
 
 static struct {
-    struct sim *sim;
-    struct relay_node relay;
-    struct desk_node desk;
-    struct endpoint_node ends[2]; /* the first dials, the second listens */
+    struct meeting m;             /* a dials, b listens */
     struct sim_nat *nats[2];
     size_t sent[2][NODE_CONNS];   /* by each, on its n-th connection */
     unsigned dials, moves;
@@ -26,12 +23,12 @@ static uint8_t byte_at(size_t i)
 
 static void run(tw_time span)
 {
-    sim_run(w.sim, sim_now(w.sim) + span, NULL);
+    sim_run(w.m.sim, sim_now(w.m.sim) + span, NULL);
 }
 
 static struct endpoint_node *end(uint8_t which)
 {
-    return &w.ends[which & 1];
+    return which & 1 ? &w.m.b : &w.m.a;
 }
 
 static void begin(uint8_t kinds)
@@ -43,18 +40,12 @@ static void begin(uint8_t kinds)
         { .filtering = SIM_ADDRESS_AND_PORT, .no_udp = true },
     };
     const struct sim_link link = { .delay = 10 * TW_MSEC };
-    const struct tw_addr desk = tw_addr_v4(203, 0, 114, 7, 0);
-    uint8_t v6[16] = { 0x2a, 0, 0, 1, [15] = 1 };
     memset(&w, 0, sizeof(w));
-    w.sim = sim_new(kinds + 1u);
-    relay_node_init(&w.relay, w.sim, tw_addr_v4(203, 0, 114, 1, 0), tw_addr_v6(v6, 0), link, 1);
-    desk_node_init(&w.desk, w.sim, desk, link, &w.relay, kinds & 16);
-    relay_node_start(&w.relay);
-    relay_node_listen(&w.relay, 3478);
+    meeting_begin(&w.m, kinds + 1u, link, kinds & 16);
     for (uint8_t i = 0; i < 2; i++) {
-        w.nats[i] = sim_nat(w.sim, tw_addr_v4(198, 51, 100, (uint8_t)(1 + i), 0), all[kinds >> 2 * i & 3], NULL);
+        w.nats[i] = sim_nat(w.m.sim, tw_addr_v4(198, 51, 100, (uint8_t)(1 + i), 0), all[kinds >> 2 * i & 3], NULL);
         sim_nat_set_link(w.nats[i], link);
-        endpoint_node_init(end(i), w.sim, tw_addr_v4(192, 168, (uint8_t)(1 + i), 5, 0), w.nats[i], (struct sim_link){ .delay = TW_MSEC }, desk,
+        endpoint_node_init(end(i), w.m.sim, tw_addr_v4(192, 168, (uint8_t)(1 + i), 5, 0), w.nats[i], (struct sim_link){ .delay = TW_MSEC }, meeting_desk(),
                            &(struct endpoint_node_config){ .key = (uint8_t)(1 + i), .listen = i, .allow_any = true, .tcp = kinds & 32 });
     }
     run(TW_SEC);
@@ -69,11 +60,11 @@ static void write_more(uint8_t which, uint8_t conn, size_t n)
     if (!c || !c->ready || c->closed)
         return;
     size_t *sent = &w.sent[which & 1][c - e->conns];
-    if (c->stream < 0 && (e == end(1) || tw_endpoint_open(e->ep, sim_now(w.sim), c->id, &c->stream)))
+    if (c->stream < 0 && (e == &w.m.b || tw_endpoint_open(e->ep, sim_now(w.m.sim), c->id, &c->stream)))
         return;
     for (size_t i = 0; i < n; i++)
         bytes[i] = byte_at(*sent + i);
-    if (!tw_endpoint_write(e->ep, sim_now(w.sim), c->id, c->stream, tw_bytes(bytes, n), false, &took))
+    if (!tw_endpoint_write(e->ep, sim_now(w.m.sim), c->id, c->stream, tw_bytes(bytes, n), false, &took))
         *sent += took;
     endpoint_node_pump(e);
 }
@@ -84,7 +75,7 @@ static void move(uint8_t which, bool nowhere)
     struct tw_addr ip = tw_addr_v4(192, 168, (uint8_t)(1 + (which & 1)), (uint8_t)(10 + ++w.moves), 0);
     sim_host_move(e->host, ip, w.nats[which & 1]);
     e->interface.ip = ip;
-    if (tw_endpoint_interfaces(e->ep, sim_now(w.sim), &e->interface, !nowhere))
+    if (tw_endpoint_interfaces(e->ep, sim_now(w.m.sim), &e->interface, !nowhere))
         abort();
     endpoint_node_pump(e);
 }
@@ -95,7 +86,7 @@ static void strange_datagram(uint8_t which, uint8_t parameter, struct tw_bytes b
     struct endpoint_node *e = end(which);
     struct tw_datagram d = { .sock = (uint32_t)(parameter & 3) << TW_ENDPOINT_SOCK_BITS | (parameter >> 2 & 7), .iov = &b, .iov_n = 1,
                              .src = tw_addr_v4(198, 51, 100, (uint8_t)(1 + (parameter >> 5 & 3)), 3478), .dst = e->interface.ip };
-    tw_endpoint_recv(e->ep, sim_now(w.sim), &d);
+    tw_endpoint_recv(e->ep, sim_now(w.m.sim), &d);
     endpoint_node_pump(e);
 }
 
@@ -109,7 +100,7 @@ static void strange_message(uint8_t which, struct tw_bytes b)
     for (int i = 0; i < STREAMS; i++)
         if (e->streams.all[i].id >> TW_ENDPOINT_SOCK_BITS == TW_ENDPOINT_CONNS_MAX + 1) {
             struct tw_datagram d = { .sock = e->streams.all[i].id, .iov = &all, .iov_n = 1 };
-            tw_endpoint_recv(e->ep, sim_now(w.sim), &d);
+            tw_endpoint_recv(e->ep, sim_now(w.m.sim), &d);
             break;
         }
     endpoint_node_pump(e);
@@ -128,7 +119,7 @@ static void verb(uint8_t which, uint8_t parameter, struct tw_bytes b)
 {
     struct endpoint_node *e = end(which);
     uint32_t conn = e->conn_n ? e->conns[parameter % e->conn_n].id : 1;
-    tw_time now = sim_now(w.sim);
+    tw_time now = sim_now(w.m.sim);
     char text[4096];
     switch (parameter >> 5) {
     case 0:
@@ -163,14 +154,14 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
     static const struct sim_link dead = { .loss = 1000 }, alive = { .delay = TW_MSEC };
     uint8_t *exact = fuzz_exact(payload), which = kind >> 4 & 1;
     struct tw_bytes b = tw_bytes(exact, payload.n);
-    struct tw_address a = { .key = w.ends[1].id.key };
+    struct tw_address a = { .key = w.m.b.id.key };
     uint32_t id;
     switch (kind & 15) {
     case 0:
         if (w.dials < DIALS_MAX && !tw_rdv_addr_parse("ws://desk.example", &a.server, NULL) &&
-            !tw_endpoint_dial(w.ends[0].ep, sim_now(w.sim), &a, b, &id))
+            !tw_endpoint_dial(w.m.a.ep, sim_now(w.m.sim), &a, b, &id))
             w.dials++;
-        endpoint_node_pump(&w.ends[0]);
+        endpoint_node_pump(&w.m.a);
         break;
     case 1:
     case 2:
@@ -190,10 +181,10 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
         sim_nat_reboot(w.nats[which]);
         break;
     case 8:
-        desk_node_restart(&w.desk);
+        desk_node_restart(&w.m.desk);
         break;
     case 9:
-        sim_host_sleep(parameter & 1 ? w.relay.host : end(which)->host, sim_now(w.sim) + parameter * 100 * TW_MSEC);
+        sim_host_sleep(parameter & 1 ? w.m.relay.host : end(which)->host, sim_now(w.m.sim) + parameter * 100 * TW_MSEC);
         break;
     case 10:
         strange_datagram(which, parameter, b);
@@ -203,12 +194,12 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
         break;
     case 12:
         w.lie = b;
-        w.desk.tamper = lie;
+        w.m.desk.tamper = lie;
         run(parameter * 10 * TW_MSEC);
-        w.desk.tamper = NULL;
+        w.m.desk.tamper = NULL;
         break;
     case 13:
-        tw_desk_recv(w.desk.desk, sim_now(w.sim), 1 + parameter % 8u, b);
+        tw_desk_recv(w.m.desk.desk, sim_now(w.m.sim), 1 + parameter % 8u, b);
         break;
     default:
         verb(which, parameter, b);
@@ -220,9 +211,9 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
 /* Those that arrived are those that were sent, on the connection that it says. */
 static void check(void)
 {
-    for (unsigned side = 0; side < 2; side++)
-        for (unsigned i = 0; i < w.ends[side].conn_n; i++) {
-            const struct node_conn *c = &w.ends[side].conns[i];
+    for (uint8_t side = 0; side < 2; side++)
+        for (unsigned i = 0; i < end(side)->conn_n; i++) {
+            const struct node_conn *c = &end(side)->conns[i];
             for (size_t k = 0; k < c->got; k++)
                 if (c->bytes[k] != byte_at(k))
                     abort();
@@ -239,10 +230,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         step(kind, parameter, tw_rd_bytes(&r, len < r.n ? len : r.n));
     }
     check();
-    endpoint_node_fini(&w.ends[0]);
-    endpoint_node_fini(&w.ends[1]);
-    desk_node_fini(&w.desk);
-    relay_node_fini(&w.relay);
-    sim_free(w.sim);
+    meeting_end(&w.m);
     return 0;
 }

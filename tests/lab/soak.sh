@@ -8,20 +8,17 @@ HERE=$(dirname "$0")
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-40} RANDOM=${SEED:-$(date +%S)}
-ip addr add 192.0.2.1/32 dev lo
+. "$HERE/here.sh"
 serve() {
-    "$BUILD/thalwegd" -L 192.0.2.1 -u user:pass -r realm -m 1 --rendezvous-open --rendezvous-per-source 10000 --state-dir "$WORK/state" \
-        --allowed-peer-ip 192.0.2.1 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
+    "${THALWEGD[@]}" --rendezvous-per-source 10000 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
     wait_for 5 test -s "$WORK/pid"
 }
 serve
-wait_for 5 grep -q "rendezvous at" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
-url=$(sed -n 's/.*rendezvous at \([^ ]*\).*/\1/p' "$WORK/thalwegd" | head -1)
+url=$(url_of "$WORK/thalwegd") || { echo "$url"; exit 1; }
 XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --allow-any --no-port-mapping --no-lan -s "$url" >"$WORK/listen" 2>&1 &
 LISTENER=$!
 PIDS="$PIDS $LISTENER"
-wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "not online"; }
-address=$(sed -n 's/.*"address":"\([^"]*\)".*/\1/p' "$WORK/listen" | head -1)
+address=$(address_of "$WORK/listen") || { echo "$address"; exit 1; }
 end=$(($(date +%s) + MINUTES * 60))
 
 # one NUMBER: a program that connects, sends and is sent back 50 messages a second for a while, and ends; again and again. Odd ones over
@@ -65,8 +62,6 @@ happens() {
         echo "program $i was killed" ;;
     esac
 }
-rss() { awk '/VmRSS/ { print $2 }' "/proc/$1/status" 2>/dev/null; }
-fds() { find "/proc/$1/fd" 2>/dev/null | wc -l; }
 trip() { XDG_CONFIG_HOME="$WORK/home-ping" timeout 20 "$T" ping --json --no-port-mapping --no-lan -c 3 "$address" 2>/dev/null | sed -n 's/.*"\(rtt_ms\|ms\)":\([0-9.]*\).*/\2/p' | sort -n | head -2 | tail -1; }
 XDG_CONFIG_HOME="$WORK/home-ping" "$T" id >/dev/null
 : >"$WORK/samples"

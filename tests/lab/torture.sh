@@ -7,12 +7,10 @@ enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 T=$BUILD/thalweg MOST=${MOST:-3} STEP=${STEP:-1}
 nm "$T" | grep -q __asan_init && { echo "SKIP: AddressSanitizer has its own malloc"; exit 77; }
-ip addr add 192.0.2.1/32 dev lo
-"$BUILD/thalwegd" -L 192.0.2.1 -u user:pass -r realm -m 1 --rendezvous-open --state-dir "$WORK/state" --allowed-peer-ip 192.0.2.1 \
-    >"$WORK/thalwegd" 2>&1 &
+. "$HERE/here.sh"
+"${THALWEGD[@]}" >"$WORK/thalwegd" 2>&1 &
 SERVER=$!
-wait_for 5 grep -q "rendezvous at" "$WORK/thalwegd" || { cat "$WORK/thalwegd"; fail "thalwegd"; }
-url=$(sed -n 's/.*rendezvous at \([^ ]*\).*/\1/p' "$WORK/thalwegd" | head -1)
+url=$(url_of "$WORK/thalwegd") || { echo "$url"; exit 1; }
 thalweg() { # NAME ARG...
     name=$1
     shift

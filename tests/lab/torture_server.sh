@@ -7,10 +7,9 @@ enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 T=$BUILD/thalweg MOST=${MOST:-3} STEP=${STEP:-1}
 nm "$BUILD/thalwegd" | grep -q __asan_init && { echo "SKIP: AddressSanitizer has its own malloc"; exit 77; }
-ip addr add 192.0.2.1/32 dev lo
+. "$HERE/here.sh"
 serve() { # ENVIRONMENT...
-    env "$@" "$BUILD/thalwegd" -L 192.0.2.1 -u user:pass -r realm -m 1 --rendezvous-open --state-dir "$WORK/state" --allowed-peer-ip 192.0.2.1 \
-        --drain-timeout 0 >"$WORK/thalwegd" 2>&1 &
+    env "$@" "${THALWEGD[@]}" --drain-timeout 0 >"$WORK/thalwegd" 2>&1 &
     SERVER=$!
     for _ in $(seq 60); do
         grep -q "rendezvous: anybody" "$WORK/thalwegd" && return 0
@@ -20,9 +19,9 @@ serve() { # ENVIRONMENT...
     return 0
 }
 asks() { # a user of the relay, by UDP and TCP, and one of the rendezvous
-    timeout 8 "$T" turn -u user -w pass --no-throughput --pings 2 192.0.2.1 >"$WORK/one" 2>&1 &&
-        timeout 8 "$T" turn -u user -w pass --no-throughput --pings 2 "turn:192.0.2.1?transport=tcp" >>"$WORK/one" 2>&1 &&
-        timeout 8 curl -sk https://192.0.2.1/ -o /dev/null
+    timeout 8 "$T" turn -u user -w pass --no-throughput --pings 2 $AT >"$WORK/one" 2>&1 &&
+        timeout 8 "$T" turn -u user -w pass --no-throughput --pings 2 "turn:$AT?transport=tcp" >>"$WORK/one" 2>&1 &&
+        timeout 8 curl -sk https://$AT/ -o /dev/null
 }
 ends() { # WHAT
     kill $SERVER 2>/dev/null
@@ -66,7 +65,7 @@ rm "$WORK/state"
 umount "$SMALL"
 rmdir "$SMALL"
 serve X=1 || fail "it does not start"
-"$T" turn -u user -w pass --no-throughput --pings 200 192.0.2.1 >"$WORK/long" 2>&1 &
+"$T" turn -u user -w pass --no-throughput --pings 200 $AT >"$WORK/long" 2>&1 &
 long=$!
 wait_for 5 grep -q "permission and channel" "$WORK/long" || { cat "$WORK/long"; fail "no traffic"; }
 kill -STOP $SERVER

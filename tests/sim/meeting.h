@@ -2,7 +2,6 @@
 #ifndef TW_SIM_MEETING_H
 #define TW_SIM_MEETING_H
 
-#include "../test.h"
 #include "endpoint_node.h"
 
 struct meeting {
@@ -12,15 +11,19 @@ struct meeting {
     struct endpoint_node a, b;
 };
 
-#define MEETING_DESK "203.0.114.7"
+static inline struct tw_addr meeting_desk(void)
+{
+    return tw_addr_v4(203, 0, 114, 7, 0);
+}
 
 /* The servers are so far away from all; a and b are to be added. web: as of desk_node_init. */
 static inline void meeting_begin(struct meeting *m, uint64_t seed, struct sim_link link, bool web)
 {
+    const uint8_t v6[16] = { 0x2a, 0, 0, 1, [15] = 1 };
     memset(m, 0, sizeof(*m));
     m->sim = sim_new(seed);
-    relay_node_init(&m->relay, m->sim, ip("203.0.114.1"), ip("2a00:1::1"), link, 1);
-    desk_node_init(&m->desk, m->sim, ip(MEETING_DESK), link, &m->relay, web);
+    relay_node_init(&m->relay, m->sim, tw_addr_v4(203, 0, 114, 1, 0), tw_addr_v6(v6, 0), link, 1);
+    desk_node_init(&m->desk, m->sim, meeting_desk(), link, &m->relay, web);
     relay_node_start(&m->relay);
     relay_node_listen(&m->relay, 3478);
 }

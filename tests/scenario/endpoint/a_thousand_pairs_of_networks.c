@@ -3,6 +3,7 @@
  *
  * usage: endpoint-a_thousand_pairs_of_networks [PAIRS [FIRST-SEED]] */
 #include "../../sim/meeting.h"
+#include "../../test.h"
 #include "../../sim/population.h"
 #include "../../sim/proxy_node.h"
 
@@ -37,7 +38,7 @@ static void put(struct endpoint_node *n, uint8_t who, struct place p, struct end
         sim_nat_set_link(outer ? outer : nat, p.link);
         p.link = (struct sim_link){ .delay = TW_MSEC / 2 };
     }
-    endpoint_node_init(n, w.sim, at, nat, p.link, ip(MEETING_DESK), &cfg);
+    endpoint_node_init(n, w.sim, at, nat, p.link, meeting_desk(), &cfg);
 }
 
 static void run(tw_time span)

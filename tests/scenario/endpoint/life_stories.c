@@ -4,6 +4,7 @@
  *
  * usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]] */
 #include "../../sim/meeting.h"
+#include "../../test.h"
 
 enum { PLACES = 7, CHUNK = 400, SPAN_SEC = 60, AFTER_SEC = 180 };
 #define STEP (50 * TW_MSEC)
@@ -133,9 +134,9 @@ static void begin(uint64_t seed)
     meeting_begin(&w, seed, near, true);
     make_places();
     struct tw_addr at = new_place(0, &nat);
-    endpoint_node_init(&w.a, w.sim, at, nat, alive, ip(MEETING_DESK), &(struct endpoint_node_config){ .key = 1, .tcp = true });
+    endpoint_node_init(&w.a, w.sim, at, nat, alive, meeting_desk(), &(struct endpoint_node_config){ .key = 1, .tcp = true });
     at = new_place(1, &nat);
-    endpoint_node_init(&w.b, w.sim, at, nat, alive, ip(MEETING_DESK),
+    endpoint_node_init(&w.b, w.sim, at, nat, alive, meeting_desk(),
                        &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .tcp = true });
     w.b.echo = true;
 }

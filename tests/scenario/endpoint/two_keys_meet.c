@@ -1,6 +1,7 @@
 /* Two keys meet over the rendezvous: how soon, by which way, and who is kept out. A round trip between any
  * two parties is 40 ms. */
 #include "../../sim/meeting.h"
+#include "../../test.h"
 #include "../../sim/story.h"
 #include "rendezvous/client.h"
 #include "rendezvous/offer.h"
@@ -38,7 +39,7 @@ static void put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind 
         at = tw_addr_v4(192, 168, who, 5, 0);
         link = (struct sim_link){ .delay = 0 };
     }
-    endpoint_node_init(n, w.sim, at, nat, link, ip(MEETING_DESK), cfg);
+    endpoint_node_init(n, w.sim, at, nat, link, meeting_desk(), cfg);
 }
 
 static void both(const struct sim_nat_kind *ka, const struct sim_nat_kind *kb)
@@ -778,7 +779,7 @@ static void stranger_comes(const struct tw_ident *id)
     stranger.streams.over = stranger_over;
     assert_ok(tw_rdv_addr_parse("ws://desk.example", &cfg.server, NULL));
     assert_ok(tw_rdv_new(&cfg, &env, sim_now(w.sim), &stranger.rdv));
-    struct tw_addr desk = ip(MEETING_DESK);
+    struct tw_addr desk = meeting_desk();
     desk.port = DESK_PORT;
     stream_connect(&stranger.streams, 1, STREAM_RAW, false, (struct tw_addr){ .family = TW_FAMILY_V4 }, desk, straight);
     run(TW_SEC);
