@@ -622,7 +622,7 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
         ice_mux_claim(a->mux, a, &a->bases[p->base].local, &a->remotes[p->remote].addr);
     if (ice_stream_of(a, p->comp)->own && ice_own_read(m, &info)) {
         ice_probe_info(a, &info);
-        ice_select_report(a, p, info.received);
+        ice_select_report(a, p, info.received, was_silent);
     }
     if (a->bases[p->base].kind == BASE_UDP && first) {
         ice_nat_sample(a, p->base, &a->remotes[p->remote].addr, mapped, p->first_sent);

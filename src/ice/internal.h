@@ -476,7 +476,7 @@ void ice_select_nominated(struct tw_ice *a, uint16_t pair);
 void ice_select_tick(struct tw_ice *a);
 tw_time ice_select_deadline(const struct tw_ice *a);
 void ice_select_lost(struct tw_ice *a, uint16_t comp);
-void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received);
+void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received, bool was_silent);
 bool ice_is_relayed(const struct tw_ice *a, const struct pair *p);
 void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_path *ret);
 tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p);

@@ -75,7 +75,7 @@ static bool is_last_resort(const struct tw_ice *a, const struct relay *r)
 }
 
 /* One in a WebSocket costs a connection of its own, and is slower than any other: it is asked when none of those has
- * answered for a moment, and again when they are gone. */
+ * answered for a moment, and again when they are gone, or may be, as nothing comes any more. */
 static void keep_for_later(struct tw_ice *a, unsigned server, uint16_t comp)
 {
     static const tw_time head_start = 300 * TW_MSEC;
@@ -90,8 +90,18 @@ static void keep_for_later(struct tw_ice *a, unsigned server, uint16_t comp)
     a->relays[r].again_at = a->now + (others ? head_start : 0);
 }
 
+/* When the path will have been silent for so long that what it needs may be blocked; TW_NEVER: it is not. */
+static tw_time in_need_at(const struct tw_ice *a, uint16_t comp)
+{
+    static const tw_time silent_for = TW_SEC;
+    uint16_t path = a->comps[comp].path;
+    return path != NONE && a->pairs[path].silent ? a->pairs[path].last_heard + silent_for : TW_NEVER;
+}
+
 static bool has_other(const struct tw_ice *a, const struct relay *r)
 {
+    if (in_need_at(a, r->comp) <= a->now)
+        return false;
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].ready && a->relays[i].comp == r->comp && !is_last_resort(a, &a->relays[i]))
             return true;
@@ -165,8 +175,10 @@ static void ask_again(struct tw_ice *a, uint16_t relay)
         ice_base_kill(a, r->base);
     uint16_t b = connection(a, r->server, r->comp);
     r = &a->relays[relay];
-    if (b == NONE)
+    if (b == NONE) {
+        plan_again(a, r);
         return;
+    }
     a->bases[b].relay = relay;
     r->base = b;
     r->failed = false;
@@ -358,10 +370,15 @@ bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *i
     return false;
 }
 
+static tw_time ask_at(const struct tw_ice *a, const struct relay *r)
+{
+    return r->again_at ? r->again_at : r->base == NONE && !a->closing ? in_need_at(a, r->comp) : TW_NEVER;
+}
+
 void ice_relay_tick(struct tw_ice *a)
 {
     for (uint16_t i = 0; i < a->relay_n; i++)
-        if (a->relays[i].again_at && a->relays[i].again_at <= a->now)
+        if (ask_at(a, &a->relays[i]) <= a->now)
             ask_again(a, i);
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].turn && tw_turn_deadline(a->relays[i].turn) <= a->now) {
@@ -375,8 +392,7 @@ tw_time ice_relay_deadline(const struct tw_ice *a)
 {
     tw_time at = TW_NEVER;
     for (uint16_t i = 0; i < a->relay_n; i++)
-        if (a->relays[i].again_at)
-            at = tw_time_min(at, a->relays[i].again_at);
+        at = tw_time_min(at, ask_at(a, &a->relays[i]));
     for (uint16_t i = 0; i < a->relay_n; i++)
         if (a->relays[i].turn)
             at = tw_time_min(at, tw_turn_deadline(a->relays[i].turn));

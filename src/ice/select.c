@@ -125,6 +125,8 @@ static void take(struct tw_ice *a, uint16_t comp, uint16_t i)
     uint16_t before = c->path;
     if (before == i)
         return;
+    if (before != NONE && a->controlling) /* to come back to it is a choice of its own; an answer that is late makes none */
+        a->pairs[before].nominated = a->pairs[before].nominate = a->pairs[before].use_candidate = false;
     c->path = i;
     c->better = NONE;
     c->better_since = TW_NEVER;
@@ -299,16 +301,17 @@ static bool has_twin(const struct tw_ice *a, const struct pair *p)
     return false;
 }
 
-/* The peer says how much of what we sent over this pair has come. */
-void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received)
+/* The peer says how much of what we sent over this pair has come. was_silent: so did no check; what was lost then says
+ * nothing of data. */
+void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received, bool was_silent)
 {
     uint32_t sent = p->sent_at_check - p->marked_sent;
-    if (sent < REPORT_MIN)
+    if (sent < REPORT_MIN && !was_silent)
         return;
     uint32_t arrived = received - p->marked_received;
     p->marked_sent = p->sent_at_check;
     p->marked_received = received;
-    if (!has_twin(a, p))
+    if (!was_silent && !has_twin(a, p))
         judge(a, p, sent, arrived);
 }
 

@@ -10,10 +10,8 @@ struct sim_nat *sim_nat(struct sim *s, struct tw_addr outside, struct sim_nat_ki
     assert(s->nat_n < MAX_NATS);
     struct sim_nat *n = calloc(1, sizeof(*n));
     assert(n);
-    *n = (struct sim_nat){ .sim = s, .outside = outside, .kind = kind, .outer = outer,
-                           .next_port = 20000 };
-    if (!n->kind.idle)
-        n->kind.idle = 120 * TW_SEC;
+    *n = (struct sim_nat){ .sim = s, .outside = outside, .outer = outer, .next_port = 20000 };
+    sim_nat_become(n, kind);
     sim_nat_reboot(n);
     s->nats[s->nat_n++] = n;
     return n;
@@ -27,6 +25,13 @@ void sim_nat_reboot(struct sim_nat *n)
     n->seen.len = 0;
     if (n->seen.slots)
         memset(n->seen.slots, 0, n->seen.cap * sizeof(*n->seen.slots));
+}
+
+void sim_nat_become(struct sim_nat *n, struct sim_nat_kind kind)
+{
+    n->kind = kind;
+    if (!kind.idle)
+        n->kind.idle = 120 * TW_SEC;
 }
 
 void sim_nat_set_link(struct sim_nat *n, struct sim_link link)

@@ -74,6 +74,8 @@ uint16_t sim_nat_forward(struct sim_nat *n, bool tcp, const struct tw_addr *insi
                          tw_time until);
 /* Forgets all mappings, as after a power cut. */
 void sim_nat_reboot(struct sim_nat *n);
+/* Somebody has set it up in another way. */
+void sim_nat_become(struct sim_nat *n, struct sim_nat_kind kind);
 
 /* A host, on the open network (nat NULL) or behind a NAT. link is used in both directions. */
 struct sim_host *sim_host(struct sim *s, struct tw_addr ip, struct sim_nat *nat,

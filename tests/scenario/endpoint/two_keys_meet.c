@@ -27,8 +27,8 @@ static void run(tw_time span)
 }
 
 /* Behind a NAT of its own, or on the open network. */
-static void put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind *kind,
-                const struct endpoint_node_config *cfg)
+static struct sim_nat *put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind *kind,
+                           const struct endpoint_node_config *cfg)
 {
     struct sim_nat *nat = NULL;
     struct tw_addr at = tw_addr_v4(198, 51, (uint8_t)(100 + who), 9, 0);
@@ -40,6 +40,7 @@ static void put(struct endpoint_node *n, uint8_t who, const struct sim_nat_kind 
         link = (struct sim_link){ .delay = 0 };
     }
     endpoint_node_init(n, w.sim, at, nat, link, meeting_desk(), cfg);
+    return nat;
 }
 
 static void both(const struct sim_nat_kind *ka, const struct sim_nat_kind *kb)
@@ -592,6 +593,44 @@ static void a_peer_that_sleeps_goes_on(void **state)
     end();
 }
 
+/* Only the web is let out, all of a sudden: the relay inside the rendezvous's connection takes over from the rendezvous itself,
+ * and when the rest is let out again, that is used again. */
+static void only_the_web_is_left(void **state)
+{
+    static uint8_t data[1000];
+    (void)state;
+    struct sim_nat_kind web = home;
+    web.no_udp = true;
+    web.only_ports[0] = DESK_PORT;
+    web.only_ports[1] = DESK_TLS_PORT;
+    meeting_begin(&w, 73, HERE, true);
+    struct sim_nat *nat = put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1 });
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(5 * TW_SEC);
+    assert_int_equal(c->path.rung, TW_RUNG_STUN);
+    sim_nat_become(nat, web);
+    tw_time blocked = sim_now(w.sim), relayed = 0;
+    for (int i = 0; i < 60; i++) {
+        endpoint_node_write(&w.a, c, tw_bytes(data, sizeof(data)), false);
+        run(100 * TW_MSEC);
+        if (!relayed && c->path.rung == TW_RUNG_RELAY)
+            relayed = sim_now(w.sim);
+    }
+    assert_int_equal(at_b()->got, 60 * sizeof(data));
+    assert_int_equal(c->path.rung, TW_RUNG_RELAY);
+    printf("only the web is left: by the relay inside it after %lld ms\n", (long long)((relayed - blocked) / TW_MSEC));
+    assert_true(relayed - blocked < 3 * TW_SEC);
+    sim_nat_become(nat, home);
+    tw_time freed = sim_now(w.sim);
+    while (c->path.rung != TW_RUNG_STUN && sim_now(w.sim) < freed + 70 * TW_SEC)
+        run(100 * TW_MSEC);
+    printf("all is let out again: direct after %lld ms\n", (long long)((sim_now(w.sim) - freed) / TW_MSEC));
+    assert_int_equal(c->path.rung, TW_RUNG_STUN);
+    end();
+}
+
 static bool is_large(void *ctx, const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data)
 {
     (void)ctx, (void)src, (void)dst;
@@ -1018,6 +1057,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(a_callee_that_died_and_is_back_ends_it),
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
+           cmocka_unit_test(only_the_web_is_left),
            cmocka_unit_test(a_hole_for_large_packets_is_found),
            cmocka_unit_test(an_empty_datagram_arrives),
            cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
