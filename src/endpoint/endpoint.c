@@ -282,6 +282,8 @@ void tw_endpoint_nat64(struct tw_endpoint *e, tw_time now, const struct tw_range
             tw_ice_nat64(e->slots[i]->ice, now, prefix);
             ep_conn_stir(e->slots[i]);
         }
+    ep_links_moved(e); /* what could not be reached */
+    ep_links_tick(e);
 }
 
 /* --- sockets --------------------------------------------------------------------------------------- */

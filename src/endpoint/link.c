@@ -256,10 +256,10 @@ void ep_links_moved(struct tw_endpoint *e)
 {
     for (size_t i = 0; i < LINKS_MAX; i++) {
         struct link *l = &e->links[i];
-        bool connects = l->used && l->state == LINK_OPENING;
-        if (!connects && !(l->used && l->state == LINK_UP && l->local.family && !is_there(e, &l->local)))
+        if (!l->used || (l->state == LINK_UP && (!l->local.family || is_there(e, &l->local))))
             continue;
-        down(e, l, "this machine has moved to another network");
+        if (l->state != LINK_WAIT)
+            down(e, l, "this machine has moved to another network");
         if (!l->replaced)
             l->retry_at = e->now;
     }

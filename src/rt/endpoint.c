@@ -133,7 +133,7 @@ static void on_open(struct tw_rt_link *link)
     struct attempt *t = link->user;
     struct rdv_link *l = t->of;
     struct tw_rt_endpoint *r = l->owner;
-    struct tw_addr remote = link->cfg.server, local;
+    struct tw_addr remote = tw_rt_nat64_inwards(&r->sockets.nat64, &link->cfg.server), local;
     struct sockaddr_storage ss = { 0 };
     socklen_t ss_n = sizeof(ss);
     if (l->up || l->ended)
@@ -148,7 +148,7 @@ static void on_open(struct tw_rt_link *link)
             close_attempt(&l->attempts[i]);
     doubt(l, link);
     if (l->by_proxy && !r->proxy_at.family) { /* where it answers, connections to peers may go through it, too */
-        r->proxy_at = remote;
+        r->proxy_at = link->cfg.server;
         r->sockets.proxy = &r->cfg.proxy;
         r->sockets.proxy_at = &r->proxy_at;
     }
@@ -223,7 +223,8 @@ static bool in_requests(struct rdv_link *l, struct tw_rt_link_config *how)
 /* How to get to the server by this address of its, or of the proxy's. */
 static bool way_to(struct rdv_link *l, const struct tw_addr *addr, struct tw_rt_link_config *how)
 {
-    *how = (struct tw_rt_link_config){ .transport = l->server.plain ? TW_TRANSPORT_TCP : TW_TRANSPORT_TLS, .server = *addr };
+    *how = (struct tw_rt_link_config){ .transport = l->server.plain ? TW_TRANSPORT_TCP : TW_TRANSPORT_TLS,
+                                       .server = tw_rt_nat64_outwards(&l->owner->sockets.nat64, addr) };
     if (l->by_proxy) {
         how->proxy = &l->owner->cfg.proxy;
         how->target = l->server.host;

@@ -52,9 +52,28 @@ void tw_rt_nat64_look(struct tw_rt_nat64 *n, const struct tw_ice_interface *list
         v4 = v4 || (leads_out && a->family == TW_FAMILY_V4);
         v6 = v6 || (leads_out && a->family == TW_FAMILY_V6);
     }
-    if (v4 || !v6 || n->asking || n->advertised)
+    n->needed = v6 && !v4;
+    if (!n->needed || n->asking || n->advertised)
         return;
     n->asking = uv_queue_work(n->loop, &n->work, ask, answered) == 0;
+}
+
+/* --- using it ------------------------------------------------------------------------------------ */
+
+static bool translates(const struct tw_rt_nat64 *n)
+{
+    return n->needed && n->prefix.first.port;
+}
+
+struct tw_addr tw_rt_nat64_outwards(const struct tw_rt_nat64 *n, const struct tw_addr *far)
+{
+    return translates(n) && far->family == TW_FAMILY_V4 && !tw_addr_is_loopback(far) ? tw_nat64_embed(&n->prefix, far) : *far;
+}
+
+struct tw_addr tw_rt_nat64_inwards(const struct tw_rt_nat64 *n, const struct tw_addr *far)
+{
+    struct tw_addr v4;
+    return translates(n) && tw_nat64_extract(&n->prefix, far, &v4) ? v4 : *far;
 }
 
 /* --- RFC 8781 ------------------------------------------------------------------------------------ */

@@ -13,6 +13,7 @@ struct tw_rt_nat64 {
     uv_poll_t poll;
     int fd;                   /* netlink, -1: none */
     bool asking, over;
+    bool needed;              /* this machine has IPv6 only */
     bool advertised;          /* by a router: that counts more */
     struct tw_range prefix, found; /* found: the worker's; first.port 0: none */
     void (*changed)(void *user, const struct tw_range *prefix);
@@ -24,6 +25,9 @@ void tw_rt_nat64_init(struct tw_rt_nat64 *n, uv_loop_t *loop,
                       void (*changed)(void *user, const struct tw_range *prefix), void *user);
 /* Looks, if these are the addresses of a machine without IPv4. Call it when they change. */
 void tw_rt_nat64_look(struct tw_rt_nat64 *n, const struct tw_ice_interface *list, unsigned len);
+/* What to connect to in order to reach this address, and the other way round: itself where nothing translates. */
+struct tw_addr tw_rt_nat64_outwards(const struct tw_rt_nat64 *n, const struct tw_addr *far);
+struct tw_addr tw_rt_nat64_inwards(const struct tw_rt_nat64 *n, const struct tw_addr *far);
 /* Its memory is used until the loop has nothing left to do: at most 2 s. */
 void tw_rt_nat64_fini(struct tw_rt_nat64 *n);
 

@@ -114,10 +114,16 @@ static tw_time until(const struct tw_node *n, int timeout_ms)
 /* Waits for anything to happen. False: the time is over. */
 static bool wait_until(struct tw_node *n, tw_time at)
 {
-    struct timespec ts = { at / TW_SEC, at % TW_SEC };
+    struct timespec ts;
     if (at == TW_NEVER)
         return pthread_cond_wait(&n->changed, &n->lock) == 0;
-    return tw_rt_now() < at && pthread_cond_timedwait(&n->changed, &n->lock, &ts) == 0;
+    tw_time left = at - tw_rt_now();
+    if (left <= 0)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC, &ts); /* conditions know no other */
+    left += (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
+    ts = (struct timespec){ left / TW_SEC, left % TW_SEC };
+    return pthread_cond_timedwait(&n->changed, &n->lock, &ts) == 0;
 }
 
 /* --- events ------------------------------------------------------------------------------------------ */

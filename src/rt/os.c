@@ -12,7 +12,7 @@
 tw_time tw_rt_now(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CLOCK_BOOTTIME, &ts);
     return (tw_time)ts.tv_sec * TW_SEC + ts.tv_nsec;
 }
 

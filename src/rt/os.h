@@ -6,7 +6,7 @@
 
 #include <thalweg/env.h>
 
-/* CLOCK_MONOTONIC. */
+/* CLOCK_BOOTTIME: goes on while the machine sleeps. */
 tw_time tw_rt_now(void);
 
 /* The kernel's generator, read in blocks by each thread for itself. Ends the process if the

@@ -565,11 +565,16 @@ static void send_all(struct tw_rt_sockets *r)
     }
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_time(void *user)
 {
-    struct tw_rt_sockets *r = t->data;
+    struct tw_rt_sockets *r = user;
     r->ops->tick(r->machine, tw_rt_now());
     tw_rt_sockets_pump(r);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    on_time(t->data);
 }
 
 void tw_rt_sockets_pump(struct tw_rt_sockets *r)
@@ -608,9 +613,9 @@ static void tell_interfaces(void *user)
         tw_rt_watch_again(&r->watch);
         return;
     }
+    tw_rt_nat64_look(&r->nat64, list, n);
     (void)!r->ops->interfaces(r, tw_rt_now(), list, n);
     tw_rt_sockets_pump(r);
-    tw_rt_nat64_look(&r->nat64, list, n);
 }
 
 int tw_rt_sockets_init(struct tw_rt_sockets *r, uv_loop_t *loop, const struct tw_rt_sockets_ops *ops,
@@ -635,6 +640,7 @@ void tw_rt_sockets_start(struct tw_rt_sockets *r)
 {
     tw_rt_nat64_init(&r->nat64, r->loop, on_nat64, r);
     tw_rt_watch_init(&r->watch, r->loop, tell_interfaces, r);
+    tw_rt_clock_init(&r->clock, r->loop, on_time, r);
     r->watching = true;
     tell_interfaces(r);
 }
@@ -655,8 +661,10 @@ void tw_rt_sockets_fini(struct tw_rt_sockets *r)
             next = s->next;
             close_sock(s);
         }
-    if (r->watching)
+    if (r->watching) {
         tw_rt_watch_fini(&r->watch);
+        tw_rt_clock_fini(&r->clock);
+    }
     tw_rt_nat64_fini(&r->nat64);
     tw_rt_upnp_free(r->upnp);
     tw_rt_tls_unref(r->web_tls);

@@ -7,6 +7,7 @@
 
 #include <thalweg/endpoint.h>
 
+#include "rt/clock.h"
 #include "rt/interfaces.h"
 #include "rt/link.h"
 #include "rt/nat64.h"
@@ -58,6 +59,7 @@ struct tw_rt_sockets {
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     uv_timer_t timer;
+    struct tw_rt_clock clock;
     struct tw_rt_watch watch;
     struct tw_rt_nat64 nat64;
     struct tw_rt_upnp *upnp; /* NULL: was never needed */

@@ -71,6 +71,20 @@ static uint16_t checksum(const uint8_t *p, size_t n)
     return (uint16_t)~sum;
 }
 
+/* Of UDP or TCP, to where its header has it. */
+static void put_checksum(uint8_t *p, size_t n, uint8_t *to)
+{
+    size_t head = (p[0] & 15u) * 4, len = n - head;
+    uint8_t pseudo[65536 + 12] = { 0 };
+    tw_put_u16(to, 0);
+    memcpy(pseudo, p + 12, 8);
+    pseudo[9] = p[9];
+    tw_put_u16(pseudo + 10, (uint16_t)len);
+    memcpy(pseudo + 12, p + head, len);
+    uint16_t sum = checksum(pseudo, 12 + len + (len & 1));
+    tw_put_u16(to, p[9] == UDP && !sum ? 0xffff : sum);
+}
+
 static bool is_lost(const struct node *n, bool udp, size_t size)
 {
     return n->cut || (udp && n->no_udp) || (n->mtu && size > n->mtu) || rand() % 1000 < n->loss;
@@ -93,8 +107,9 @@ static void from_network(void *ctx, tw_time at, const struct tw_datagram *d)
     tw_put_u16(p + 10, checksum(p, IP_HEADER));
     tw_put_u16(p + IP_HEADER, d->src.port);
     tw_put_u16(p + IP_HEADER + 2, d->dst.port);
-    tw_put_u16(p + IP_HEADER + 4, (uint16_t)(UDP_HEADER + len)); /* checksum 0: none */
+    tw_put_u16(p + IP_HEADER + 4, (uint16_t)(UDP_HEADER + len));
     memcpy(p + IP_HEADER + UDP_HEADER, d->iov[0].p, len);
+    put_checksum(p, all, p + IP_HEADER + 6); /* without one nothing translates it to IPv6 (RFC 7915 §4.5) */
     if (write(n->fd, p, all) < 0)
         perror("labnet: write");
 }
@@ -128,16 +143,10 @@ static tw_time through(tw_time *free_at, tw_time at, size_t n)
 
 static void fix_checksums(uint8_t *p, size_t n)
 {
-    size_t head = (p[0] & 15u) * 4, len = n - head;
-    uint8_t pseudo[65536 + 12] = { 0 };
+    size_t head = (p[0] & 15u) * 4;
     tw_put_u16(p + 10, 0);
     tw_put_u16(p + 10, checksum(p, head));
-    memcpy(pseudo, p + 12, 8);
-    pseudo[9] = TCP;
-    tw_put_u16(pseudo + 10, (uint16_t)len);
-    tw_put_u16(p + head + 16, 0);
-    memcpy(pseudo + 12, p + head, len);
-    tw_put_u16(p + head + 16, checksum(pseudo, 12 + len + (len & 1)));
+    put_checksum(p, n, p + head + 16);
 }
 
 static struct flow *find_flow(struct node *n, bool from_inside, uint16_t port, const uint8_t remote[4],

@@ -1,18 +1,24 @@
 #!/bin/bash
 # A call-like flow (50 messages a second, there and back) while networks change and things die: nothing is lost or doubled, and
-# how long it pauses. 40 ms round trip between any two. $AWAY: seconds without a network in the last case.
+# how long it pauses. 40 ms round trip between any two. usage: moves.sh [PATTERN]: only what happens by such a name.
+# $AWAY: seconds without a network in the last cases.
 HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
 . "$HERE/labnet.sh"
+. "$HERE/translator.sh"
+need_nft
+need tayga python3
 T=$BUILD/thalweg
+ONLY=${1:-}
+AWAY=${AWAY:-6}
 
 # begin NAT-A NAT-A2 NAT-B NAT-B2: each machine has two networks, of which it is in the first.
 begin() {
     a=a=192.168.1.5@$1 a2=a2=192.168.3.5@$2 b=b=192.168.2.5@$3 b2=b2=192.168.4.5@$4
     # shellcheck disable=SC2086
-    net_up 10 "$a" "$a2" "$b" "$b2" $OPEN
+    net_up 10 "$a" "$a2" "$b" "$b2" r=198.51.150.1 $OPEN
     for n in a b; do # the second network is the same machine's
         ip -n ${n}2 link set tun${n}2 netns $n
         ip -n $n link set tun${n}2 mtu 1500
@@ -21,13 +27,15 @@ begin() {
     address=$(as b "$T" id -s "$RENDEZVOUS")
     key_a=$(as a "$T" id)
     rm -f "$WORK/listen" "$WORK/flow.in"
-    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" \
+    # shellcheck disable=SC2086
+    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" ${PRELOAD:-} "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" \
         -s "$RENDEZVOUS" >"$WORK/listen" 2>&1 9>&- &
     LISTENER=$!
     wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "b does not come online"; }
     mkfifo "$WORK/flow.in"
-    ip netns exec a env XDG_CONFIG_HOME="$WORK/home-a" FLOW_LOG="$WORK/a" python3 "$HERE/flow.py" "$SECONDS_OF_FLOW" "$T" connect --json \
-        --no-port-mapping --no-lan "$address" <"$WORK/flow.in" >"$WORK/flow" 2>&1 9>&- &
+    # shellcheck disable=SC2086
+    ip netns exec a env XDG_CONFIG_HOME="$WORK/home-a" FLOW_LOG="$WORK/a" python3 "$HERE/flow.py" "$SECONDS_OF_FLOW" env ${PRELOAD:-} "$T" connect \
+        --json --no-port-mapping --no-lan "$address" <"$WORK/flow.in" >"$WORK/flow" 2>&1 9>&- &
     FLOW=$!
     exec 8>"$WORK/flow.in"
     wait_for 10 grep -q '"connected"' "$WORK/a" || { cat "$WORK/a"; fail "they do not connect"; }
@@ -45,6 +53,20 @@ finish() { # NAME
     wait "$LISTENER" 2>/dev/null
     lab_down
 }
+# try NAME SECONDS NATS ACCIDENT...: the accident, a command, 2.5 s after both are connected.
+try() {
+    name=$1 SECONDS_OF_FLOW=$2 nats=$3
+    shift 3
+    case $name in *"$ONLY"*) ;; *) return ;; esac
+    # shellcheck disable=SC2086
+    begin $nats
+    echo "mark accident" >&8
+    "$@" || { cat "$WORK/a"; fail "$name"; }
+    finish "$name"
+}
+
+# --- accidents
+labnet() { echo "$*" >&9; }
 # Into the second network: the first one's address is gone.
 move() { # MACHINE
     [ "$1" = a ] && at=192.168.3.5 || at=192.168.4.5
@@ -53,62 +75,87 @@ move() { # MACHINE
     ip -n "$1" link set "tun${1}2" up
     ip -n "$1" route add default dev "tun${1}2"
 }
-mark() { echo "mark accident" >&8; }
-back() { echo back >&8; }
-home=I/AP/keep hard=AP/AP/random
-SECONDS_OF_FLOW=7
-echo "what happens                            pause                     then by"
+both_move() { move a && move b; }
+# Into one of IPv6 only, whose router r translates to IPv4 and says so (RFC 8781).
+to_nat64() {
+    ip -n a link set tuna down
+    ip link add v6a netns a type veth peer name v6b netns r
+    in_ns a sh -c 'echo 1 >/proc/sys/net/ipv6/conf/v6a/accept_ra; echo 0 >/proc/sys/net/ipv6/conf/v6a/accept_dad'
+    in_ns r sh -c 'echo 0 >/proc/sys/net/ipv6/conf/v6b/accept_dad'
+    ip -n r addr add 2001:db8:6::1/64 dev v6b nodad
+    ip -n r link set v6b up
+    translator r
+    advertise r v6b
+    ip -n a addr add 2001:db8:6::5/64 dev v6a nodad
+    ip -n a link set v6a up
+    ip -n a route add default via 2001:db8:6::1
+    echo back >&8 # until now no network was there
+}
+restart() {
+    kill -9 "$RELAY"
+    wait "$RELAY" 2>/dev/null
+    before=$RENDEZVOUS
+    serve
+    [ "$before" = "$RENDEZVOUS" ] || fail "after a restart the server is another one: $before, $RENDEZVOUS"
+}
+upgrade() {
+    kill -USR2 "$RELAY"
+    wait_for 3 grep -q "starting a successor" "$WORK/thalwegd"
+}
+lossy() {
+    labnet loss a 300
+    sleep 5
+    labnet loss a 0
+}
+only_the_web() {
+    labnet web a
+    sleep 6
+    fallen=$(rung)
+    labnet all a
+    echo "    there it was by $fallen; what is blocked no more, it takes again:"
+    case $fallen in http | https | relay) ;; *) return 1 ;; esac
+}
+no_network() {
+    labnet cut a
+    sleep "$AWAY"
+    labnet mend a
+    echo back >&8
+}
+# Stopped, and then all clocks but those of timers are $SLEPT seconds later.
+sleeps() { # MACHINE PROCESS
+    labnet cut "$1"
+    kill -STOP "$2"
+    sleep 2
+    kill -USR1 "$2"
+    labnet mend "$1"
+    kill -CONT "$2"
+    echo back >&8
+}
+caller_sleeps() { sleeps a "$(pgrep -P "$FLOW")"; }
+callee_sleeps() { sleeps b "$LISTENER"; }
 
-begin $home $home $home $home
-mark; move a
-finish "the caller moves"
-begin $home $home $home $home
-mark; move b
-finish "the callee moves"
-begin $home $hard $home $home
-mark; move a; move b
-finish "both move at once"
-begin $home $home $home $home
-mark; echo "forget a" >&9
-finish "the caller's NAT forgets"
-begin $home $home $home $home
-mark; echo "forget b" >&9
-finish "the callee's NAT forgets"
-begin $home $home $home $home
-mark; kill -9 "$RELAY"; wait "$RELAY" 2>/dev/null; before=$RENDEZVOUS; serve
-[ "$before" = "$RENDEZVOUS" ] || fail "after a restart the server is another one: $before, $RENDEZVOUS"
-finish "the server is killed and started"
-begin $hard $hard $hard $hard
-mark; kill -9 "$RELAY"; wait "$RELAY" 2>/dev/null; serve
-finish "the same, and they need its relay"
-begin $hard $hard $hard $hard
-mark; kill -USR2 "$RELAY"
-wait_for 3 grep -q "starting a successor" "$WORK/thalwegd"
-finish "the server is upgraded under its relay"
-begin $home $home $home $home
-mark; echo "loss a 300" >&9; sleep 5; echo "loss a 0" >&9
-finish "30 % of packets are lost for 5 s"
+home=I/AP/keep hard=AP/AP/random
+easy="$home $home $home $home"
+echo "what happens                            pause                     then by"
+try "the caller moves" 7 "$easy" move a
+try "the callee moves" 7 "$easy" move b
+try "both move at once" 7 "$home $hard $home $home" both_move
+try "from IPv4 to IPv6 only with NAT64" 9 "$easy" to_nat64
+try "the caller's NAT forgets" 7 "$easy" labnet forget a
+try "the callee's NAT forgets" 7 "$easy" labnet forget b
+try "the server is killed and started" 7 "$easy" restart
+try "the same, and they need its relay" 7 "$hard $hard $hard $hard" restart
+try "the server is upgraded under its relay" 7 "$hard $hard $hard $hard" upgrade
+try "30 % of packets are lost for 5 s" 7 "$easy" lossy
 export FLOW_SIZE=4000
-begin $home $home $home $home
-mark; echo "mtu a 1280" >&9
+try "larger packets than 1280 bytes vanish" 7 "$easy" labnet mtu a 1280
 unset FLOW_SIZE
-finish "larger packets than 1280 bytes vanish"
-SECONDS_OF_FLOW=$((3 * ${LIFE:-4} + 4))
-begin $home/life=${LIFE:-4} $home $home $home
-mark
-finish "the NAT maps anew every ${LIFE:-4} s"
-SECONDS_OF_FLOW=9
-begin $home $home $home $home
-mark; echo "noudp a" >&9
-finish "UDP is blocked all of a sudden"
-SECONDS_OF_FLOW=14
-begin $home $home $home $home
-mark; echo "web a" >&9; sleep 6; fallen=$(rung); echo "all a" >&9
-finish "but ports 80 and 443 all is blocked"
-echo "    there it was by $fallen; what is blocked no more, it takes again"
-case $fallen in http | https | relay) ;; *) cat "$WORK/a"; fail "by $fallen" ;; esac
-SECONDS_OF_FLOW=$((${AWAY:-6} + 8))
-begin $home $home $home $home
-mark; echo "cut a" >&9; sleep "${AWAY:-6}"; echo "mend a" >&9; back
-finish "no network for ${AWAY:-6} s, then"
+LIFE=${LIFE:-4}
+try "the NAT maps anew every $LIFE s" $((3 * LIFE + 4)) "$home/life=$LIFE $home $home $home" true
+try "UDP is blocked all of a sudden" 9 "$easy" labnet noudp a
+try "but ports 80 and 443 all is blocked" 14 "$easy" only_the_web
+try "no network for $AWAY s, then" $((AWAY + 8)) "$easy" no_network
+PRELOAD="LD_PRELOAD=$SLEEPER_SO SLEPT=3600"
+try "the caller has slept for an hour" 9 "$easy" caller_sleeps
+try "the callee has slept for an hour" 9 "$easy" callee_sleeps
 echo "nothing was lost or doubled"

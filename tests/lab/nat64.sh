@@ -6,6 +6,7 @@ HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
+. "$HERE/translator.sh"
 need_nft
 need tayga python3
 [ -c /dev/net/tun ] || { echo "SKIP: there is no /dev/net/tun here"; exit 77; }
@@ -25,22 +26,7 @@ ip -n r addr add 2001:db8:6::1/64 dev v6b nodad
 ip -n r link set v6b up
 ip -n a route add default via 2001:db8:6::1
 masquerade natb 192.168.2.0/24
-masquerade r 192.168.255.0/24
-in_ns r sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
-
-cat >"$WORK/tayga.conf" <<CONF
-tun-device nat64
-ipv4-addr 192.168.255.1
-prefix 2001:db8:64::/96
-dynamic-pool 192.168.255.0/24
-data-dir $WORK
-CONF
-in_ns r tayga -c "$WORK/tayga.conf" --mktun >/dev/null || fail "tayga --mktun"
-ip -n r link set nat64 up
-ip -n r route add 192.168.255.0/24 dev nat64
-ip -n r route add 2001:db8:64::/96 dev nat64
-ip netns exec r tayga -c "$WORK/tayga.conf" -d >"$WORK/tayga.log" 2>&1 &
-PIDS="$PIDS $!"
+translator r
 relay_at relay 11.0.1.2
 wait_for 5 ip netns exec a python3 -c 'import socket; socket.create_connection(("2001:db8:64::b00:102", 3478), 1)' ||
     { cat "$WORK/tayga.log"; fail "the translator does not work"; }
@@ -78,16 +64,5 @@ kill $DNS
 
 # No resolver: a router says it, every second.
 in_ns a sh -c 'echo 1 >/proc/sys/net/ipv6/conf/v6a/accept_ra'
-ip netns exec r python3 - <<'PY' &
-import socket, struct, time
-s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("v6b"))
-pref64 = struct.pack("!BBH", 38, 2, (600 // 8) << 3 | 0) + socket.inet_pton(socket.AF_INET6, "2001:db8:64::")[:12]
-ra = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 0, 0, 0) + pref64
-while True:
-    s.sendto(ra, ("ff02::1", 0))
-    time.sleep(0.5)
-PY
-PIDS="$PIDS $!"
+advertise r v6b
 connect "found in a router advertisement"

@@ -226,10 +226,10 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
     tw_time start = sim_now(w.sim), heard = 0, longest = 0;
     bool happened = false;
     size_t seen = 0;
-    for (int i = 0; i < 3000; i++) {
+    while (sim_now(w.sim) < start + k->lasts + 60 * TW_SEC) {
         tw_time now = sim_now(w.sim);
-        if (c->ready)
-            offer_bytes(c, tw_bytes(chunk, 160)); /* 50 a second: as a call */
+        if (c->ready && now >= story.wakes[0])
+            offer_bytes(c, tw_bytes(chunk, 40)); /* 50 a second: as a call */
         if (!happened && now >= start + 8 * TW_SEC) {
             happened = true;
             heard = now;
@@ -238,6 +238,9 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
             if (k->what == 4) {
                 sim_host_set_link(node(k->who)->host, dead);
                 story.link_back[k->who] = now + k->lasts;
+            } else if (k->what == 5) {
+                sim_host_sleep(node(k->who)->host, now + k->lasts);
+                story.wakes[k->who] = now + k->lasts;
             } else if (k->what == 3) {
                 sim_nat_reboot(story.nats[k->who]);
             } else if (k->what == 7) {
@@ -254,13 +257,16 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
                 seen = c->got;
             }
         }
-        for (unsigned j = 0; j < 2; j++)
-            if (story.link_back[j] && sim_now(w.sim) >= story.link_back[j]) {
+        for (unsigned j = 0; j < 2; j++) {
+            tw_time back = k->what == 5 ? story.wakes[j] : story.link_back[j];
+            if (!back || sim_now(w.sim) < back)
+                continue;
+            if (k->what == 4)
                 sim_host_set_link(node(j)->host, alive);
-                story.link_back[j] = 0;
-                heard = sim_now(w.sim);
-                longest = 0;
-            }
+            story.link_back[j] = story.wakes[j] = 0;
+            heard = sim_now(w.sim);
+            longest = 0;
+        }
     }
     if (c->closed)
         fail_msg("%s, seed %llu: %s", k->name, (unsigned long long)seed, c->why);
@@ -283,6 +289,9 @@ static void each_alone(void **state)
         { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 2500 },
         { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 4500 },
         { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 4500 },
+        { "the caller sleeps for 20 s", 5, 0, false, 20 * TW_SEC, 4500 },
+        { "the callee sleeps for 20 s", 5, 1, false, 20 * TW_SEC, 4500 },
+        { "the callee sleeps for 5 min", 5, 1, false, 300 * TW_SEC, 4500 },
         { "the server restarts", 6, 0, false, 0, 400 },
         { "the relay they need is gone", 7, 0, true, 0, 2500 },
     };
