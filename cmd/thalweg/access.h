@@ -47,9 +47,8 @@ bool invite_is_over(const struct invite *i);
 /* Makes one; adds it to the list and the file. Complains. */
 int invite_make(const char *path, struct invites *list, uint32_t uses, uint64_t expires, const char *name,
                 struct invite **ret);
-/* This machine's address with it. false: it does not fit. */
-bool invite_text(const struct tw_key *key, const struct invite *i, const struct tw_rdv_addr *server,
-                 char text[TW_ADDRESS_TEXT_MAX]);
+/* This machine's address, own, with it. false: it does not fit. */
+bool invite_text(const struct tw_address *own, const struct invite *i, char text[TW_ADDRESS_TEXT_MAX]);
 /* "30m", "12h", "7d", "never". False: none of them. */
 bool invite_expiry(const char *text, uint64_t *ret_expires);
 

@@ -10,24 +10,24 @@ int cmd_id(int argc, char **argv)
         "none yet.\n\n";
     static struct peer_options o;
     const struct cmd_option options[] = {
-        { "-s,--server", "URL", &o.servers, 1, 0, "with this rendezvous in it" },
+        { "-s,--server", "URL", &o.servers, 1, 0, "with this rendezvous in it; may be given again" },
         { "--key", "FILE", &o.key, 0, 0, "the key file (default: ~/.config/thalweg/key)" },
         { "--json", NULL, &o.json, 0, 0, "as JSON" },
         { NULL },
     };
     uint8_t seed[TW_SEED_SIZE];
     char path[4096], text[TW_ADDRESS_TEXT_MAX];
+    static struct tw_endpoint_config cfg;
     struct tw_address a = { 0 };
     struct tw_ident id;
-    const char *why;
     bool done, made;
     int status = cmd_read(argc, argv, usage, options, NULL, &done);
     if (status || done)
         return status;
-    if (o.servers.n && tw_rdv_addr_parse(o.servers.at[0], &a.server, &why)) {
-        fprintf(stderr, "thalweg: --server %s: %s\n", o.servers.at[0], why);
-        return EXIT_USAGE;
-    }
+    status = peer_take_servers(&o, &cfg);
+    if (status)
+        return status;
+    tw_address_at(&a, cfg.servers, cfg.server_n);
     status = key_load(o.key, seed, path, sizeof(path), &made);
     if (status)
         return status;

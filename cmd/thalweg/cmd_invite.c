@@ -40,7 +40,9 @@ static int new_invite(struct invites *list, const char *name)
     if (status || tw_ident_init(&id, seed))
         return status ? status : EXIT_FAILED;
     status = invite_make(o.file, list, o.uses, expires, name, &made);
-    bool ok = !status && invite_text(&id.key, made, &cfg.servers[0], text);
+    struct tw_address own = { .key = id.key };
+    tw_address_at(&own, cfg.servers, cfg.server_n);
+    bool ok = !status && invite_text(&own, made, text);
     sodium_memzero(seed, sizeof(seed));
     tw_ident_fini(&id);
     if (!ok)

@@ -409,8 +409,7 @@ static void say_ready(void)
 {
     struct tw_address a = { .key = *tw_endpoint_key(l.peer.rt.endpoint) };
     char text[TW_ADDRESS_TEXT_MAX];
-    if (l.peer.rt.cfg.endpoint.server_n)
-        a.server = l.peer.rt.cfg.endpoint.servers[0];
+    tw_address_at(&a, l.peer.rt.cfg.endpoint.servers, l.peer.rt.cfg.endpoint.server_n);
     if (tw_address_format(&a, text, sizeof(text)))
         return;
     peer_json(&l.peer, "listening", ",\"address\":%s", text);

@@ -172,16 +172,18 @@ static int offer_by_invite(const struct tw_endpoint_config *cfg)
 {
     struct tw_rng rng = tw_rt_rng();
     struct tw_endpoint_invite in = { .uses = 1 };
+    struct tw_address own = { .key = *tw_endpoint_key(s.peer.rt.endpoint) };
     struct invite i;
     char text[TW_ADDRESS_TEXT_MAX];
     int status = peer_can_be_found(&s.peer, cfg);
     if (status)
         return status;
+    tw_address_at(&own, cfg->servers, cfg->server_n);
     rng.fill(rng.ctx, in.secret, sizeof(in.secret));
     memcpy(i.secret, in.secret, sizeof(i.secret));
     in.expires_ms = (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC) + INVITE_HOURS * 3600000ULL;
     if (tw_endpoint_invites(s.peer.rt.endpoint, tw_rt_now(), &in, 1) ||
-        !invite_text(tw_endpoint_key(s.peer.rt.endpoint), &i, &cfg->servers[0], text))
+        !invite_text(&own, &i, text))
         return EXIT_FAILED;
     peer_json(&s.peer, "invite", ",\"invite\":%s", text);
     peer_say(&s.peer, "on the other machine, within %d hours:\n\n  thalweg receive %s\n", INVITE_HOURS, text);

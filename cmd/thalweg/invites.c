@@ -92,10 +92,10 @@ int invite_make(const char *path, struct invites *list, uint32_t uses, uint64_t 
     return invites_write(path, list);
 }
 
-bool invite_text(const struct tw_key *key, const struct invite *i, const struct tw_rdv_addr *server,
-                 char text[TW_ADDRESS_TEXT_MAX])
+bool invite_text(const struct tw_address *own, const struct invite *i, char text[TW_ADDRESS_TEXT_MAX])
 {
-    struct tw_address a = { .key = *key, .invited = true, .server = *server };
+    struct tw_address a = *own;
+    a.invited = true;
     memcpy(a.invite, i->secret, TW_INVITE_SIZE);
     return tw_address_format(&a, text, TW_ADDRESS_TEXT_MAX) == 0;
 }

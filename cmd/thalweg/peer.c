@@ -223,7 +223,7 @@ static int read_file(struct peer_options *o)
     return EXIT_OK;
 }
 
-static int take_servers(const struct peer_options *o, struct tw_endpoint_config *cfg)
+int peer_take_servers(const struct peer_options *o, struct tw_endpoint_config *cfg)
 {
     const char *why;
     if (o->servers.n > TW_ENDPOINT_SERVERS_MAX) {
@@ -244,7 +244,7 @@ static int take_servers(const struct peer_options *o, struct tw_endpoint_config 
 int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg)
 {
     int status = read_file(o);
-    return status ? status : take_servers(o, cfg);
+    return status ? status : peer_take_servers(o, cfg);
 }
 
 /* Those that are used whatever a rendezvous recommends. */

@@ -79,7 +79,8 @@ struct peer {
  * EXIT_USAGE or EXIT_FAILED after a complaint. cfg: what the verb wants, to be completed. stdout_is_data: events
  * go to stderr. */
 int peer_open(struct peer *p, const struct peer_options *o, struct tw_endpoint_config *cfg, bool stdout_is_data);
-/* The part of it about servers. */
+/* The part of it about servers: those of the options, and, unless it has some, of the configuration file. */
+int peer_take_servers(const struct peer_options *o, struct tw_endpoint_config *cfg);
 int peer_read_servers(struct peer_options *o, struct tw_endpoint_config *cfg);
 /* Whether others can find this machine: at a server, or at least in this network; complains if not, and says if it is
  * the network only. Returns an exit status. */

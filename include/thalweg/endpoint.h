@@ -17,7 +17,7 @@
 
 TW_C_BEGIN
 
-#define TW_ENDPOINT_SERVERS_MAX 4
+#define TW_ENDPOINT_SERVERS_MAX TW_ADDRESS_SERVERS_MAX
 #define TW_ENDPOINT_CONNS_MAX 16382
 #define TW_ENDPOINT_SOCK_BITS 18     /* of a socket's number that tell it from others of its connection */
 #define TW_ENDPOINT_EARLY_MAX 4096   /* bytes of early data */

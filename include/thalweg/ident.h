@@ -14,12 +14,13 @@ TW_C_BEGIN
 #define TW_SEED_SIZE 32
 #define TW_SIG_SIZE 64
 #define TW_ADDRESS_LEN 56      /* characters of a key as text */
+#define TW_ADDRESS_SERVERS_MAX 4
 #define TW_SERVER_MAX 253      /* characters of a server's name */
 #define TW_SERVER_TEXT_MAX 300 /* of a server as text, with its NUL */
 #define TW_PIN_SIZE 16
 #define TW_INVITE_SIZE 16
 #define TW_INVITE_LEN 26       /* characters of an invite's secret as text */
-#define TW_ADDRESS_TEXT_MAX (TW_ADDRESS_LEN + 1 + TW_INVITE_LEN + 1 + TW_SERVER_TEXT_MAX) /* with its NUL */
+#define TW_ADDRESS_TEXT_MAX (TW_ADDRESS_LEN + 1 + TW_INVITE_LEN + 1 + TW_ADDRESS_SERVERS_MAX * TW_SERVER_TEXT_MAX) /* with its NUL */
 
 /* A public key. All zero: none (it is not a point that anybody has). */
 struct tw_key {
@@ -41,13 +42,21 @@ struct tw_rdv_addr {
     uint8_t pin[TW_PIN_SIZE]; /* the first bytes of the SHA-256 of the certificate's SubjectPublicKeyInfo */
 };
 
-/* A peer as a person names it: KEY[+INVITE][@SERVER]. */
+/* A peer as a person names it: KEY[+INVITE][@SERVER[,SERVER...]]. */
 struct tw_address {
     struct tw_key key;
     bool invited;
     uint8_t invite[TW_INVITE_SIZE]; /* a secret that lets its bearer in */
-    struct tw_rdv_addr server; /* host empty: not said */
+    struct tw_rdv_addr servers[TW_ADDRESS_SERVERS_MAX]; /* where it can be dialled; those that come first are preferred */
+    size_t server_n;
 };
+
+/* Can be dialled at these, at most TW_ADDRESS_SERVERS_MAX. */
+static inline void tw_address_at(struct tw_address *a, const struct tw_rdv_addr *servers, size_t n)
+{
+    memcpy(a->servers, servers, n * sizeof(*servers));
+    a->server_n = n;
+}
 
 /* The identity that belongs to a seed. TW_ECRYPTO: libsodium can't be used. */
 TW_API TW_NODISCARD int tw_ident_init(struct tw_ident *id, const uint8_t seed[TW_SEED_SIZE]);
@@ -64,7 +73,7 @@ static inline bool tw_key_eq(const struct tw_key *a, const struct tw_key *b)
  * BLAKE2b over both, without padding. */
 TW_API void tw_key_format(const struct tw_key *key, char ret_text[TW_ADDRESS_LEN + 1]);
 
-/* Reads KEY[+INVITE][@SERVER]. TW_EMALFORMED: *ret_why (may be NULL) says which part is wrong and how, a static
+/* Reads KEY[+INVITE][@SERVER[,SERVER...]]. TW_EMALFORMED: *ret_why (may be NULL) says which part is wrong and how, a static
  * text. Upper case is taken, too. */
 TW_API TW_NODISCARD int tw_address_parse(const char *text, struct tw_address *ret_address,
                                          const char **ret_why);

@@ -48,7 +48,7 @@ TW_API TW_NODISCARD int tw_node_new(const struct tw_node_config *cfg, struct tw_
 /* Says goodbye to everybody, for up to a second, and ends. No other thread may be in a call. */
 TW_API void tw_node_free(struct tw_node *n);
 
-/* This node's address: its key, and its first server if it has one. cap: TW_ADDRESS_TEXT_MAX is
+/* This node's address: its key, and its servers. cap: TW_ADDRESS_TEXT_MAX is
  * always enough. TW_EFULL. */
 TW_API TW_NODISCARD int tw_node_address(const struct tw_node *n, char *out, size_t cap);
 /* Lets an address in from now on. TW_EMALFORMED, TW_ENOMEM. */

@@ -6,6 +6,7 @@
 #include "endpoint/internal.h"
 
 #define ANSWER_WITHIN (20 * TW_SEC)
+#define ELSEWHERE_AFTER TW_SEC
 #define END_WITHIN (500 * TW_MSEC)
 #define LINK_WITHIN (15 * TW_SEC)
 #define SEEK_WITHIN (3 * TW_SEC)
@@ -156,7 +157,7 @@ struct conn *ep_conn_new(struct tw_endpoint *e)
     c->trace = ++e->next_trace;
     c->give_up_at = TW_NEVER;
     tw_mtu_reset(&c->mtu, e->now, false, (const uint8_t[8]){ 0 });
-    c->again_at = TW_NEVER;
+    c->again_at = c->elsewhere_at = TW_NEVER;
     e->slots[slot] = c;
     e->conn_n++;
     if (tw_timers_reserve(&e->timers, e->conn_n) || new_agent(c)) {
@@ -393,6 +394,7 @@ static void send_offer(struct conn *c)
     }
     c->state = CONN_CALLING;
     c->give_up_at = c->e->now + ANSWER_WITHIN;
+    c->elsewhere_at = c->e->now + ELSEWHERE_AFTER;
     ep_begin_boxes(c);
 }
 
@@ -419,16 +421,52 @@ static void take_alt(struct conn *c)
     c->alt = (struct call){ 0 };
 }
 
-bool ep_next_link(struct conn *c)
+static unsigned bit_of(const struct tw_endpoint *e, const struct link *l)
+{
+    return 1U << (l - e->links);
+}
+
+/* Instead of another, which is left for later. */
+static void take_link(struct conn *c, struct link *l)
+{
+    c->links_left &= ~bit_of(c->e, l);
+    if (c->call.link)
+        c->links_left |= bit_of(c->e, c->call.link);
+    c->call.link = l;
+}
+
+/* The nearest of those that can take a call now; else the first that is being reached. */
+static struct link *nearest(const struct conn *c)
 {
     struct tw_endpoint *e = c->e;
+    struct link *best = NULL;
     for (unsigned i = 0; i < LINKS_MAX; i++)
-        if (c->links_left & 1U << i) {
-            c->links_left &= ~(1U << i);
-            c->call.link = &e->links[i];
-            return true;
-        }
-    return false;
+        if (c->links_left & 1U << i && (!best || ep_link_delay(&e->links[i]) < ep_link_delay(best)))
+            best = &e->links[i];
+    return best;
+}
+
+bool ep_next_link(struct conn *c)
+{
+    struct link *l = nearest(c);
+    if (!l)
+        return false;
+    c->call.link = NULL;
+    take_link(c, l);
+    return true;
+}
+
+/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. */
+static void call_elsewhere(struct conn *c)
+{
+    struct link *l = c->state == CONN_CALLING && !c->alt.link ? nearest(c) : NULL;
+    c->elsewhere_at = TW_NEVER;
+    if (!l)
+        return;
+    c->links_left &= ~bit_of(c->e, l);
+    c->alt.link = l;
+    if (ep_link_may_call(l))
+        start_alt(c);
 }
 
 static void try_call(struct conn *c)
@@ -449,16 +487,16 @@ int ep_choose_links(struct conn *c)
     struct tw_endpoint *e = c->e;
     const struct tw_address *peer = &c->peer;
     c->links_left = 0;
-    if (peer->server.host[0]) {
-        struct link *l = ep_link_get(e, &peer->server);
-        if (!l)
-            return TW_EFULL;
-        c->links_left = 1U << (l - e->links);
-    } else {
-        for (unsigned i = 0; i < LINKS_MAX; i++)
-            if (e->links[i].used && e->links[i].own && !e->links[i].lan)
-                c->links_left |= 1U << i;
+    for (size_t i = 0; i < peer->server_n; i++) {
+        const struct link *l = ep_link_get(e, &peer->servers[i]);
+        if (l)
+            c->links_left |= bit_of(e, l);
     }
+    if (peer->server_n && !c->links_left)
+        return TW_EFULL;
+    for (unsigned i = 0; i < LINKS_MAX && !peer->server_n; i++)
+        if (e->links[i].used && e->links[i].own && !e->links[i].lan)
+            c->links_left |= 1U << i;
     return ep_next_link(c) ? 0 : TW_ENOTFOUND;
 }
 
@@ -522,11 +560,11 @@ static void on_link(struct conn *c, struct link *l)
     if (!c->by_hand && c->state != CONN_ENDING)
         (void)!learn_servers(c); /* without them it may work, too */
     if (c->state == CONN_LINKING && c->alt.link == l) { /* sooner than the server */
-        if (c->call.link)
-            c->links_left |= 1U << (c->call.link - c->e->links);
-        c->call.link = l;
+        take_link(c, l);
         c->alt.link = NULL;
     }
+    if (c->state == CONN_LINKING && c->links_left & bit_of(c->e, l) && !(c->call.link && ep_link_may_call(c->call.link)))
+        take_link(c, l); /* sooner than the other */
     if (c->state == CONN_LINKING && c->call.link == l)
         try_call(c);
     else if (c->state == CONN_CALLING && c->alt.link == l && !c->alt.on)
@@ -974,7 +1012,7 @@ void ep_conn_stir(struct conn *c)
 
 void ep_conn_arm(struct conn *c)
 {
-    tw_time at = tw_time_min(tw_time_min(tw_ice_deadline(c->ice), c->give_up_at), c->again_at);
+    tw_time at = tw_time_min(tw_time_min(tw_ice_deadline(c->ice), c->give_up_at), tw_time_min(c->again_at, c->elsewhere_at));
     if (c->secure && c->path.rung != TW_RUNG_NONE) /* without a way it could do nothing but wait */
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
@@ -1020,6 +1058,8 @@ void ep_conn_tick(struct conn *c)
     }
     if (c->state != CONN_ENDING && e->now >= c->give_up_at)
         give_up(c);
+    if (e->now >= c->elsewhere_at)
+        call_elsewhere(c);
     ep_again_tick(c);
     ep_conn_stir(c);
 }

@@ -114,6 +114,7 @@ struct conn {
     tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
     uint64_t again;              /* the last call that was made for it when it stood already */
     bool gone;                   /* the server says that the other side has left it: it may be somewhere else */
+    tw_time elsewhere_at;        /* a call that nobody has answered is made at another server, too; TW_NEVER */
     tw_time again_at, again_wait; /* the next one may be made; TW_NEVER: none is wanted */
     struct tw_bytes doubled;     /* a packet that goes by a second way, too: view into run */
     tw_time link_by;             /* until then a server must be reached */
@@ -204,6 +205,8 @@ struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server
 bool ep_link_is_up(const struct link *l);
 /* It is up, or what is called now goes with the first request to it. */
 bool ep_link_may_call(const struct link *l);
+/* How long its server takes to answer; TW_NEVER: it can't take a call now. */
+tw_time ep_link_delay(const struct link *l);
 /* Shows a server the mailboxes of our invites. */
 void ep_link_invites(struct tw_endpoint *e, struct link *l);
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *local, const struct tw_addr *remote, const char *why);

@@ -37,6 +37,13 @@ struct link *ep_link_get(struct tw_endpoint *e, const struct tw_rdv_addr *server
     return free_one;
 }
 
+tw_time ep_link_delay(const struct link *l)
+{
+    static const tw_time unknown = TW_SEC;
+    tw_time rtt = ep_link_may_call(l) ? tw_rdv_rtt(l->rdv) : TW_NEVER;
+    return rtt ? rtt : unknown;
+}
+
 static uint32_t sock_of(const struct tw_endpoint *e, const struct link *l)
 {
     return (uint32_t)SLOT_LINKS << SOCK_BITS | (l->gen & 0xffff) << 4 | (uint32_t)(l - e->links);

@@ -135,9 +135,15 @@ static const char *read_host(const char *text, size_t len, struct tw_rdv_addr *s
     return NULL;
 }
 
-static const char *read_server(const char *text, struct tw_rdv_addr *ret)
+static const char *read_server(const char *all, size_t len, struct tw_rdv_addr *ret)
 {
     struct tw_rdv_addr s = { 0 };
+    char copy[TW_SERVER_TEXT_MAX];
+    const char *text = copy;
+    if (len >= sizeof(copy))
+        return "the server's name is too long";
+    memcpy(copy, all, len);
+    copy[len] = 0;
     s.plain = take(&text, "ws://");
     if (!s.plain)
         take(&text, "wss://");
@@ -174,7 +180,7 @@ static int result(const char *why, const char **ret_why)
 
 int tw_rdv_addr_parse(const char *text, struct tw_rdv_addr *ret_server, const char **ret_why)
 {
-    return result(read_server(text, ret_server), ret_why);
+    return result(read_server(text, strlen(text), ret_server), ret_why);
 }
 
 int tw_rdv_addr_format(const struct tw_rdv_addr *s, char *out, size_t cap)
@@ -215,8 +221,13 @@ int tw_address_parse(const char *text, struct tw_address *ret_address, const cha
         why = a.invited ? NULL : "the invite, after +, does not have 26 characters from a to z and 2 to 7";
         len += 1 + n;
     }
-    if (!why && text[len])
-        why = read_server(text + len + 1, &a.server);
+    while (!why && text[len]) { /* at an @, or a comma */
+        const char *server = text + len + 1;
+        size_t n = strcspn(server, ",");
+        why = a.server_n == TW_ADDRESS_SERVERS_MAX ? "more than four servers" : read_server(server, n, &a.servers[a.server_n]);
+        a.server_n++;
+        len += 1 + n;
+    }
     if (!why)
         *ret_address = a;
     return result(why, ret_why);
@@ -228,27 +239,38 @@ size_t tw_address_span(const char *text)
     const char *at = text + n;
     if (*at != '@')
         return n;
-    at++;
-    if (!take(&at, "ws://"))
-        take(&at, "wss://");
-    at += *at == '[' ? strcspn(at, "]") : strcspn(at, ":#");
-    at += *at == ']';
-    digits = *at == ':' ? strspn(at + 1, "0123456789") : 0;
-    if (digits && strchr(":#/", at[1 + digits])) /* a port; strchr finds the end, too */
-        at += 1 + digits;
-    at += strcspn(at, ":");
+    do {
+        at++;
+        if (!take(&at, "ws://"))
+            take(&at, "wss://");
+        at += *at == '[' ? strcspn(at, "]") : strcspn(at, ":#,");
+        at += *at == ']';
+        digits = *at == ':' ? strspn(at + 1, "0123456789") : 0;
+        if (digits && strchr(":#/,", at[1 + digits])) /* a port; strchr finds the end, too */
+            at += 1 + digits;
+        at += strcspn(at, ":,");
+    } while (*at == ',');
     return (size_t)(at - text);
 }
 
 int tw_address_format(const struct tw_address *a, char *out, size_t cap)
 {
-    char invite[TEXT16 + 2] = "", server[TW_SERVER_TEXT_MAX] = "", key[TW_ADDRESS_LEN + 1];
+    char invite[TEXT16 + 2] = "", key[TW_ADDRESS_LEN + 1];
     tw_key_format(&a->key, key);
     if (a->invited) {
         invite[0] = '+';
         tw_invite_format(a->invite, invite + 1);
     }
-    int err = a->server.host[0] ? tw_rdv_addr_format(&a->server, server, sizeof(server)) : 0;
-    int n = snprintf(out, cap, "%s%s%s%s", key, invite, server[0] ? "@" : "", server);
-    return err ? err : n < 0 || (size_t)n >= cap ? TW_EFULL : 0;
+    int n = snprintf(out, cap, "%s%s", key, invite);
+    if (n < 0 || (size_t)n >= cap)
+        return TW_EFULL;
+    for (size_t i = 0, at = (size_t)n; i < a->server_n; i++, at += strlen(out + at)) {
+        if (at + 1 >= cap)
+            return TW_EFULL;
+        out[at++] = i ? ',' : '@';
+        int err = tw_rdv_addr_format(&a->servers[i], out + at, cap - at);
+        if (err)
+            return err;
+    }
+    return 0;
 }

@@ -16,6 +16,7 @@ struct tw_rdv {
     struct tw_rdv_config cfg;
     struct tw_env env;
     tw_time now, heard, pinged, hello_at;
+    tw_time asked, rtt;          /* asked: when our request was put; rtt: 0 before HELLO */
     struct tw_ws *ws;
     struct tw_rdv_hello hello;
     uint8_t hello_bytes[TW_RDV_HELLO_MAX];
@@ -39,7 +40,7 @@ int tw_rdv_new(const struct tw_rdv_config *cfg, const struct tw_env *env, tw_tim
         return TW_ENOMEM;
     r->cfg = *cfg;
     r->env = *env;
-    r->now = r->heard = now;
+    r->now = r->heard = r->asked = now;
     r->pinged = TW_NEVER;
     r->hello_at = now; /* as long as it is not known better */
     r->hello.unix_ms = cfg->unix_ms;
@@ -77,6 +78,8 @@ void tw_rdv_free(struct tw_rdv *r)
 void tw_rdv_recv(struct tw_rdv *r, tw_time now, struct tw_bytes in)
 {
     r->now = r->heard = now;
+    if (r->pinged != TW_NEVER)
+        r->rtt = (3 * r->rtt + now - r->pinged) / 4;
     r->pinged = TW_NEVER;
     tw_ws_recv(r->ws, in);
 }
@@ -89,6 +92,11 @@ struct tw_bytes tw_rdv_out(struct tw_rdv *r)
 bool tw_rdv_is_up(const struct tw_rdv *r)
 {
     return r->up && !r->closed;
+}
+
+tw_time tw_rdv_rtt(const struct tw_rdv *r)
+{
+    return r->rtt;
 }
 
 bool tw_rdv_may_call(const struct tw_rdv *r)
@@ -261,6 +269,8 @@ static bool on_hello(struct tw_rdv *r, struct tw_bytes in, struct tw_rdv_event *
     memcpy(r->hello_bytes, in.p, in.n); /* its views stay */
     if (tw_rdv_hello_decode(tw_bytes(r->hello_bytes, in.n), &r->hello))
         return false;
+    if (!r->up)
+        r->rtt = r->now - r->asked;
     r->up = true;
     r->hello_at = r->now;
     tw_ws_early_taken(r->ws, r->hello.early);

@@ -62,6 +62,8 @@ tw_time tw_rdv_deadline(const struct tw_rdv *r);
 
 /* Has said HELLO, and is not closed. */
 bool tw_rdv_is_up(const struct tw_rdv *r);
+/* How long an answer of its takes, smoothed; 0: not known. */
+tw_time tw_rdv_rtt(const struct tw_rdv *r);
 /* It is up, or the request is not out yet: then a call and its first datagrams go with that, a round trip sooner. */
 bool tw_rdv_may_call(const struct tw_rdv *r);
 /* Calls from before HELLO went to the mailboxes of another day than the server's. */

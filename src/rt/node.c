@@ -54,7 +54,6 @@ struct tw_node {
     struct peer *peers;
     struct tw_node_event events[EVENTS];
     unsigned event_at, event_n;
-    struct tw_rdv_addr server;     /* the first one */
     char *ca;
 };
 
@@ -324,7 +323,6 @@ static int start(struct tw_node *n, const struct tw_node_config *cfg, const char
         return err;
     }
     n->ca = ca;
-    n->server = ep->servers[0];
     for (size_t i = 0; cfg->allow && cfg->allow[i]; i++) {
         err = tw_node_allow(n, cfg->allow[i]);
         *ret_why = "a key to let in is none";
@@ -421,8 +419,9 @@ void tw_node_run(struct tw_node *n)
 
 int tw_node_address(const struct tw_node *n, char *out, size_t cap)
 {
-    struct tw_address a = { .server = n->server };
-    a.key = *tw_endpoint_key(n->rt.endpoint); /* which does not change */
+    const struct tw_endpoint_config *cfg = &n->rt.cfg.endpoint;
+    struct tw_address a = { .key = *tw_endpoint_key(n->rt.endpoint) }; /* which do not change */
+    tw_address_at(&a, cfg->servers, cfg->server_n);
     return tw_address_format(&a, out, cap);
 }
 

@@ -154,11 +154,11 @@ static void step(uint8_t kind, uint8_t parameter, struct tw_bytes payload)
     static const struct sim_link dead = { .loss = 1000 }, alive = { .delay = TW_MSEC };
     uint8_t *exact = fuzz_exact(payload), which = kind >> 4 & 1;
     struct tw_bytes b = tw_bytes(exact, payload.n);
-    struct tw_address a = { .key = w.m.b.id.key };
+    struct tw_address a = { .key = w.m.b.id.key, .server_n = 1 };
     uint32_t id;
     switch (kind & 15) {
     case 0:
-        if (w.dials < DIALS_MAX && !tw_rdv_addr_parse("ws://desk.example", &a.server, NULL) &&
+        if (w.dials < DIALS_MAX && !tw_rdv_addr_parse("ws://desk.example", &a.servers[0], NULL) &&
             !tw_endpoint_dial(w.m.a.ep, sim_now(w.m.sim), &a, b, &id))
             w.dials++;
         endpoint_node_pump(&w.m.a);

@@ -41,7 +41,8 @@ static void fuzz_text(struct tw_bytes in)
     text[n] = 0;
     if (!tw_address_parse(text, &a, NULL)) {
         if (tw_address_format(&a, text, sizeof(text)) || tw_address_parse(text, &b, NULL) ||
-            !tw_key_eq(&a.key, &b.key) || !tw_rdv_addr_eq(&a.server, &b.server))
+            !tw_key_eq(&a.key, &b.key) || a.server_n != b.server_n ||
+            (a.server_n && !tw_rdv_addr_eq(&a.servers[a.server_n - 1], &b.servers[a.server_n - 1])))
             abort();
     }
 }

@@ -90,5 +90,27 @@ kill $forwards "$listener" $web
 # shellcheck disable=SC2086
 wait $forwards "$listener" $web 2>/dev/null
 lab_down
+
+# b can be found at two servers, of which the first is alive for nobody: stopped, its connections stand.
+lab_up 10 I/AP/keep I/AP/keep
+ip netns exec p "$BUILD/thalwegd" -L 203.0.114.3 -m 1 --rendezvous-open $sandbox >"$WORK/second" 2>&1 &
+second=$!
+wait_for 5 grep -q "rendezvous at" "$WORK/second" || { cat "$WORK/second"; fail "a second server"; }
+server=$RENDEZVOUS other=$(sed -n 's/.*rendezvous at \(203[^ ]*\).*/\1/p' "$WORK/second")
+listen_at_b -s "$other" --allow "$(as a "$BUILD/thalweg" id)"
+wait_for 5 eval '[ "$(grep -c online "$WORK/listen")" = 2 ]' || { cat "$WORK/listen"; fail "b is not at both servers"; }
+address=$(sed -n 's/.*"address":"\([^"]*\)".*/\1/p' "$WORK/listen")
+[ "$address" = "$(as b "$BUILD/thalweg" id -s "$server" -s "$other")" ] || fail "an address with two servers: $address"
+kill -STOP "$RELAY"
+as a timeout 15 "$BUILD/thalweg" connect --json --no-port-mapping "$address" <"$WORK/file" >"$WORK/back" 2>"$WORK/a" ||
+    { cat "$WORK/a" "$WORK/listen" "$WORK/second"; fail "one of two servers is dead"; }
+cmp -s "$WORK/file" "$WORK/back" || fail "one of two servers is dead: what came back is not what was sent"
+kill -CONT "$RELAY"
+kill "$listener" "$second"
+wait "$listener" 2>/dev/null
+lab_down
+kill "$second" 2>/dev/null
+wait "$second" 2>/dev/null
+echo "ok: one of two servers is dead: $(sed -n 's/.*"event":"connected".*"ms":\([0-9]*\).*/\1/p' "$WORK/a") ms"
 echo "ok: a web server, by a port and by SOCKS, but no target that is not named"
 echo "ok: who is absent, not allowed, or behind another certificate"

@@ -1,7 +1,7 @@
 """A call-like flow through a program that gives back what it gets: 50 numbers a second to its standard input, and what comes back
 looked at: in order, none missing, none twice. While it runs, lines on standard input name moments: "mark NAME" begins one, and
 "back" says that what was away is there again (the pause counts from then on).
-FLOW_SIZE: bytes of each, a multiple of 8; 160. usage: flow.py SECONDS PROGRAM ARG...; prints "NAME PAUSE-MS" for each mark, and exits with 0 if every number came back."""
+FLOW_SIZE: bytes of each, a multiple of 8; 160. FLOW_PATIENCE: seconds to wait for the last of them; 120. usage: flow.py SECONDS PROGRAM ARG...; prints "NAME PAUSE-MS" for each mark, and exits with 0 if every number came back."""
 import os, select, subprocess, sys, time
 
 seconds = float(sys.argv[1])
@@ -36,7 +36,7 @@ while True:
             out += number(sent)
             sent += 1
             due += 0.02
-    elif expected == sent or now - start > seconds + 120:
+    elif expected == sent or now - start > seconds + float(os.environ.get("FLOW_PATIENCE", "120")):
         break
     try:
         out = out[os.write(child.stdin.fileno(), out):] if out else out

@@ -14,9 +14,21 @@ T=$BUILD/thalweg
 ONLY=${1:-}
 AWAY=${AWAY:-6}
 
+# The two programs; connects FLOW...: what looks at the flow, which gets the program. bench/moves.sh has others.
+listens() {
+    # shellcheck disable=SC2086
+    exec ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" ${PRELOAD:-} "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" \
+        -s "$RENDEZVOUS"
+}
+connects() {
+    # shellcheck disable=SC2086
+    exec ip netns exec a env XDG_CONFIG_HOME="$WORK/home-a" FLOW_LOG="$WORK/a" "$@" env ${PRELOAD:-} "$T" connect --json --no-port-mapping \
+        --no-lan "$address"
+}
 # begin NAT-A NAT-A2 NAT-B NAT-B2: each machine has two networks, of which it is in the first.
 begin() {
     a=a=192.168.1.5@$1 a2=a2=192.168.3.5@$2 b=b=192.168.2.5@$3 b2=b2=192.168.4.5@$4
+    [ "$3" = - ] && b=b=198.51.151.1
     # shellcheck disable=SC2086
     net_up 10 "$a" "$a2" "$b" "$b2" r=198.51.150.1 $OPEN
     for n in a b; do # the second network is the same machine's
@@ -27,15 +39,11 @@ begin() {
     address=$(as b "$T" id -s "$RENDEZVOUS")
     key_a=$(as a "$T" id)
     rm -f "$WORK/listen" "$WORK/flow.in"
-    # shellcheck disable=SC2086
-    ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" ${PRELOAD:-} "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key_a" \
-        -s "$RENDEZVOUS" >"$WORK/listen" 2>&1 9>&- &
+    listens >"$WORK/listen" 2>&1 8>&- 9>&- &
     LISTENER=$!
     wait_for 8 grep -q '"online"' "$WORK/listen" || { cat "$WORK/listen"; fail "b does not come online"; }
     mkfifo "$WORK/flow.in"
-    # shellcheck disable=SC2086
-    ip netns exec a env XDG_CONFIG_HOME="$WORK/home-a" FLOW_LOG="$WORK/a" python3 "$HERE/flow.py" "$SECONDS_OF_FLOW" env ${PRELOAD:-} "$T" connect \
-        --json --no-port-mapping --no-lan "$address" <"$WORK/flow.in" >"$WORK/flow" 2>&1 9>&- &
+    connects python3 "$HERE/flow.py" "$SECONDS_OF_FLOW" <"$WORK/flow.in" >"$WORK/flow" 2>&1 9>&- &
     FLOW=$!
     exec 8>"$WORK/flow.in"
     wait_for 10 grep -q '"connected"' "$WORK/a" || { cat "$WORK/a"; fail "they do not connect"; }
@@ -134,12 +142,14 @@ sleeps() { # MACHINE PROCESS
 caller_sleeps() { sleeps a "$(pgrep -P "$FLOW")"; }
 callee_sleeps() { sleeps b "$LISTENER"; }
 
+# shellcheck disable=SC1090
+[ -z "${OTHERS:-}" ] || . "$OTHERS"
 home=I/AP/keep hard=AP/AP/random
-easy="$home $home $home $home"
+easy="$home $home ${CALLEE:-$home} $home" # CALLEE: its NAT, "-": none
 echo "what happens                            pause                     then by"
 try "the caller moves" 7 "$easy" move a
 try "the callee moves" 7 "$easy" move b
-try "both move at once" 7 "$home $hard $home $home" both_move
+try "both move at once" 7 "$home $hard ${CALLEE:-$home} $home" both_move
 try "from IPv4 to IPv6 only with NAT64" 9 "$easy" to_nat64
 try "the caller's NAT forgets" 7 "$easy" labnet forget a
 try "the callee's NAT forgets" 7 "$easy" labnet forget b
@@ -151,10 +161,11 @@ export FLOW_SIZE=4000
 try "larger packets than 1280 bytes vanish" 7 "$easy" labnet mtu a 1280
 unset FLOW_SIZE
 LIFE=${LIFE:-4}
-try "the NAT maps anew every $LIFE s" $((3 * LIFE + 4)) "$home/life=$LIFE $home $home $home" true
+try "the NAT maps anew every $LIFE s" $((3 * LIFE + 4)) "$home/life=$LIFE $home ${CALLEE:-$home} $home" true
 try "UDP is blocked all of a sudden" 9 "$easy" labnet noudp a
 try "but ports 80 and 443 all is blocked" 14 "$easy" only_the_web
 try "no network for $AWAY s, then" $((AWAY + 8)) "$easy" no_network
+[ -z "${OTHERS:-}" ] || exit 0
 PRELOAD="LD_PRELOAD=$SLEEPER_SO SLEPT=3600"
 try "the caller has slept for an hour" 9 "$easy" caller_sleeps
 try "the callee has slept for an hour" 9 "$easy" callee_sleeps

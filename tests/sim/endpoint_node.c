@@ -149,10 +149,11 @@ static void open_ice(struct endpoint_node *n, const struct tw_ice_event *ev)
                    ev->remote, turn || ev->via ? n->proxy : straight);
 }
 
-static void open_link(struct endpoint_node *n, uint32_t sock)
+static void open_link(struct endpoint_node *n, const struct tw_endpoint_event *ev)
 {
+    struct tw_addr to = strcmp(ev->server.host, "other.example") ? n->desk : n->other;
     struct tw_addr from = { .family = n->desk.family };
-    stream_connect(&n->streams, sock, STREAM_RAW, n->tls, from, n->desk, n->proxy);
+    stream_connect(&n->streams, ev->sock, STREAM_RAW, n->tls, from, to, n->proxy);
 }
 
 static bool is_link(uint32_t sock)
@@ -213,7 +214,7 @@ static void on_event(struct endpoint_node *n, const struct tw_endpoint_event *ev
     struct node_conn *c = ev->conn ? endpoint_node_conn(n, ev->conn) : NULL;
     switch (ev->type) {
     case TW_EP_LINK:
-        open_link(n, ev->sock);
+        open_link(n, ev);
         break;
     case TW_EP_LINK_CLOSE:
         stream_close(&n->streams, ev->sock);
@@ -367,6 +368,15 @@ static uint32_t on_accepted(void *ctx, tw_time now, uint32_t listener, const str
     return id;
 }
 
+static int name_servers(const struct endpoint_node *n, struct tw_address *ret)
+{
+    int err = 0;
+    ret->server_n = 0;
+    if (n->other.family)
+        err = tw_rdv_addr_parse("ws://other.example", &ret->servers[ret->server_n++], NULL);
+    return err ? err : tw_rdv_addr_parse("ws://desk.example", &ret->servers[ret->server_n++], NULL);
+}
+
 /* --- life ------------------------------------------------------------------------------------------- */
 
 void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr ip, struct sim_nat *nat,
@@ -375,7 +385,7 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
     struct tw_env env = { .rng = sim_rng(s) };
     uint8_t seed[TW_SEED_SIZE] = { how->key };
     struct tw_endpoint_config cfg = { .seed = seed, .listen = how->listen, .allow_any = how->allow_any, .unlisted = how->unlisted,
-                                      .server_n = !how->no_server, .rungs = how->rungs,
+                                      .rungs = how->rungs,
                                       .ice = { .tcp = how->tcp, .policy = how->policy, .servers = &how->server,
                                                .server_n = how->server.addr.family != TW_FAMILY_NONE } };
     memset(n, 0, sizeof(*n));
@@ -393,7 +403,12 @@ void endpoint_node_init(struct endpoint_node *n, struct sim *s, struct tw_addr i
     n->streams.accepted = on_accepted;
     n->streams.accepts = STREAM_RFC4571;
     n->interface = (struct tw_ice_interface){ .name = "eth0", .ip = ip };
-    int err = tw_rdv_addr_parse("ws://desk.example", &cfg.servers[0], NULL);
+    n->other = how->other;
+    n->other.port = n->desk.port;
+    struct tw_address at = { 0 };
+    int err = name_servers(n, &at);
+    memcpy(cfg.servers, at.servers, sizeof(cfg.servers));
+    cfg.server_n = how->no_server ? 0 : at.server_n;
     err = err ? err : tw_ident_init(&n->id, seed);
     err = err ? err : tw_endpoint_new(&cfg, &env, sim_now(s), &n->ep);
     assert(!err);
@@ -415,7 +430,7 @@ void endpoint_node_fini(struct endpoint_node *n)
 static struct node_conn *dial(struct endpoint_node *n, struct tw_address *a, const char *early)
 {
     uint32_t id;
-    int err = tw_rdv_addr_parse("ws://desk.example", &a->server, NULL);
+    int err = name_servers(n, a);
     err = err ? err : tw_endpoint_dial(n->ep, sim_now(n->sim), a, tw_bytes_str(early ? early : ""), &id);
     assert(!err);
     (void)err;

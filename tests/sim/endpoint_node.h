@@ -53,7 +53,8 @@ struct endpoint_node {
     struct tw_ident id;
     struct tw_ice_interface interface;
     struct streams streams;
-    struct tw_addr desk;       /* every server's name means this */
+    struct tw_addr desk;       /* every server's name means this, but other.example */
+    struct tw_addr other;      /* family NONE: there is none */
     struct tw_addr proxy;      /* through which all goes but what is straight to a peer; family NONE: there is none */
     struct node_conn conns[NODE_CONNS];
     unsigned conn_n, knocks, onlines, offlines, invited;
@@ -66,6 +67,7 @@ struct endpoint_node_config {
     bool listen, allow_any, unlisted, no_server, tcp;
     bool tls;                  /* the rendezvous is spoken to in TLS */
     struct tw_addr proxy;      /* family NONE: there is none */
+    struct tw_addr other;      /* a second rendezvous, and named first; family NONE: there is none */
     unsigned rungs;
     enum tw_ice_policy policy;
     int64_t clock_ms;          /* so much is its clock ahead */

@@ -743,6 +743,59 @@ static bool flip(struct desk_node *n, uint8_t *p, size_t len)
     return true;
 }
 
+/* Both are at two servers, of which the nearer is named last. Who dials asks there; once nothing comes from it any more, soon at the other. */
+static void the_nearer_of_two_servers_is_dialled_at(void **state)
+{
+    struct desk_node far;
+    const struct tw_addr at = tw_addr_v4(203, 0, 114, 8, 0);
+    const char word[] = "hello";
+    (void)state;
+    begin(95);
+    desk_node_init(&far, w.sim, at, (struct sim_link){ .delay = 90 * TW_MSEC }, NULL, false);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .other = at });
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .other = at });
+    run(3 * TW_SEC);
+    assert_int_equal(w.b.onlines, 2);
+    tw_time pauses[2];
+    for (int dead = 0; dead < 2; dead++) {
+        if (dead)
+            sim_host_sleep(w.desk.host, TW_NEVER);
+        tw_time start = sim_now(w.sim);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, word);
+        run(10 * TW_SEC);
+        assert_true(c->connected);
+        pauses[dead] = w.b.conns[dead].early_at - start;
+    }
+    printf("the nearer server is asked: the first byte is there after %u.%02u round trips; it is dead: after %lld ms\n", trips(pauses[0]) / 100,
+           trips(pauses[0]) % 100, (long long)(pauses[1] / TW_MSEC));
+    assert_true(trips(pauses[0]) <= 110);
+    assert_true(pauses[1] < 1500 * TW_MSEC);
+    desk_node_fini(&far);
+    end();
+}
+
+/* None of them is up yet: whichever answers first is asked. */
+static void the_first_server_to_answer_is_asked(void **state)
+{
+    struct desk_node far;
+    const struct tw_addr at = tw_addr_v4(203, 0, 114, 8, 0);
+    (void)state;
+    begin(96);
+    desk_node_init(&far, w.sim, at, (struct sim_link){ .delay = 90 * TW_MSEC }, NULL, false);
+    put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true, .other = at });
+    run(3 * TW_SEC);
+    put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .other = at });
+    tw_time start = sim_now(w.sim);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+    run(5 * TW_SEC);
+    assert_true(c->connected);
+    printf("cold, the first to answer of two servers: the first byte is there after %u.%02u round trips\n", trips(at_b()->early_at - start) / 100,
+           trips(at_b()->early_at - start) % 100);
+    assert_true(trips(at_b()->early_at - start) <= 320);
+    desk_node_fini(&far);
+    end();
+}
+
 static void a_tampering_rendezvous_is_refused_or_survived(void **state)
 {
     unsigned connected = 0;
@@ -1060,6 +1113,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(only_the_web_is_left),
            cmocka_unit_test(a_hole_for_large_packets_is_found),
            cmocka_unit_test(an_empty_datagram_arrives),
+           cmocka_unit_test(the_nearer_of_two_servers_is_dialled_at), cmocka_unit_test(the_first_server_to_answer_is_asked),
            cmocka_unit_test(an_offer_is_good_once_and_not_for_long),
            cmocka_unit_test(an_offer_for_another_is_of_no_use),
            cmocka_unit_test(all_servers_die_in_the_middle),

@@ -28,7 +28,8 @@ static void an_address_survives_its_text(void **state)
     static const char *servers[] = { "", "@example.org", "@example.org:8443", "@[2001:db8::1]:444",
                                      "@ws://192.0.2.1", "@ws://192.0.2.1:8080",
                                      "@example.org#abcdefghijklmnopqrstuvwxya", "+abcdefghijklmnopqrstuvwxya",
-                                     "+abcdefghijklmnopqrstuvwxya@example.org:8443" };
+                                     "+abcdefghijklmnopqrstuvwxya@example.org:8443",
+                                     "@a.example,ws://192.0.2.1,[2001:db8::1]:444#abcdefghijklmnopqrstuvwxya,b" };
     struct tw_ident id = ident(7);
     char key[TW_ADDRESS_LEN + 1], text[400], again[400];
     (void)state;
@@ -59,8 +60,8 @@ static void an_address_survives_its_text(void **state)
     memcpy(text + TW_ADDRESS_LEN + 1, "wss://", 6);
     assert_ok(tw_address_parse(text, &a, NULL));
     assert_true(tw_key_eq(&a.key, &id.key));
-    assert_string_equal(a.server.host, "example.org");
-    assert_int_equal(a.server.port, 443);
+    assert_string_equal(a.servers[0].host, "example.org");
+    assert_int_equal(a.servers[0].port, 443);
 }
 
 static void every_typing_error_is_found(void **state)
@@ -86,6 +87,8 @@ static void bad_addresses_say_which_part_is_wrong(void **state)
         const char *server, *why;
     } bad[] = {
         { "@", "the server has no name" },
+        { "@x,", "the server has no name" },
+        { "@a,b,c,d,e", "more than four servers" },
         { "@x:0", "the server's port" },
         { "@x:65536", "the server's port" },
         { "@x:", "the server's port" },
