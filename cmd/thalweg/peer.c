@@ -344,6 +344,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     rt.strict = o.strict_tls;
     rt.web = o.web;
     rt.sni = o.sni;
+    rt.metered = o.metered;
     status = status || !o.ca ? status : cmd_read_ca(o.ca, &rt.ca);
     status = status ? status : key_load(o.key, seed, path, sizeof(path), &made);
     if (status)

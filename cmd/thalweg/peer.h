@@ -18,7 +18,7 @@ struct peer_options {
     const char *ice_user, *ice_password;
     bool by_hand;
     const char *token, *key, *rungs, *keylog, *trace, *ca;
-    const char *proxy, *sni;
+    const char *proxy, *sni, *metered;
     bool relay_only, json, verbose, no_mapping, no_lan, web, strict_tls;
 };
 
@@ -37,6 +37,7 @@ struct peer_options {
     { "--ice-server", "URI", &(o)->ice_servers, 1, 0, "also use this stun: or turn: server; repeat" },     \
     { "--ice-user", "NAME", &(o)->ice_user, 0, 0, "user name on such TURN servers" },                      \
     { "--ice-password", "TEXT", &(o)->ice_password, 0, 0, "password on such TURN servers" },               \
+    { "--metered", "LIST", &(o)->metered, 0, 0, "these interfaces cost: wlan1,usb*; used when there is nothing else" }, \
     { "--no-lan", NULL, &(o)->no_lan, 0, 0, "neither look for others in this network nor be found there" },  \
     { "--web", NULL, &(o)->web, 0, 0, "listen at ports 80 and 443, too, to which firewalls let others through" }, \
     { "--keylog", "FILE", &(o)->keylog, 0, 0, "append TLS secrets, to decrypt a capture with" },           \

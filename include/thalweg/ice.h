@@ -74,7 +74,7 @@ struct tw_ice_interface {
     struct tw_addr gateway; /* of its default route: asked for port mappings; family NONE: not known */
     bool temporary;      /* an IPv6 privacy address (RFC 8981): preferred, and then the only one of
                             its interface that is told */
-    uint16_t cost;       /* 0: as good as any; higher: metered or slow, used last */
+    uint16_t cost;       /* 0: as good as any; higher: metered or slow, used when there is nothing else, the cheapest first */
 };
 
 /* Where everything that goes into an agent is written down, a line of text at a time, to be run again
@@ -191,6 +191,8 @@ TW_API void tw_ice_free(struct tw_ice *a);
  * new is opened, gathered and tried; paths that still work go on working. TW_EINVAL: too many. */
 TW_API TW_NODISCARD int tw_ice_interfaces(struct tw_ice *a, tw_time now,
                                           const struct tw_ice_interface *list, size_t n);
+/* Whether an interface's name is in a list as that of allow. */
+TW_API bool tw_ice_interface_in(const char *list, const char *name);
 
 /* Further STUN and TURN servers, copied: asked from now on, and numbered on from those of before. TW_EFULL: more than TW_ICE_SERVERS_MAX; TW_EINVAL:
  * one without an address; TW_ENOMEM. */

@@ -78,6 +78,12 @@ void ice_base_kill(struct tw_ice *a, uint16_t base)
     a->local_n = kept;
 }
 
+uint16_t ice_base_order(const struct tw_ice *a, const struct base *b)
+{
+    bool metered = b->kind == BASE_RELAY && a->bases[a->relays[b->relay].base].order >= METERED;
+    return (uint16_t)(b->order + (metered ? METERED : 0));
+}
+
 uint16_t ice_base_find(const struct tw_ice *a, const struct tw_datagram *in)
 {
     for (uint16_t i = 0; i < a->base_n; i++) {

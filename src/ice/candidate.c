@@ -34,6 +34,12 @@ uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
     return t << 24 | local << 8 | (256u - ice_component_id(a, comp));
 }
 
+uint16_t ice_priority_order(uint32_t priority, bool tcp)
+{
+    uint32_t local = priority >> 8 & 0xffff;
+    return (uint16_t)(tcp ? 8191u - (local & 8191u) : 65535u - local);
+}
+
 /* RFC 8445 §5.1.1.3: the same for the same type, base address, server and protocol. Keyed, so that
  * it tells nobody an address that is kept back. */
 static uint32_t foundation(const struct tw_ice *a, enum tw_ice_type type, bool tcp,

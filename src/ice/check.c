@@ -113,7 +113,7 @@ static bool send_check(struct tw_ice *a, struct pair *p)
     p->want_tx = false;
     if (!may_send(a, b, r))
         return false;
-    struct tw_bytes m = ice_check_build(a, p->comp, b->order, p->tid, p);
+    struct tw_bytes m = ice_check_build(a, p->comp, ice_base_order(a, b), p->tid, p);
     if (!m.n || ice_emit(a, p->base, &r->addr, m, 0, true))
         return false;
     if (p->sent <= 1 && !p->transmissions)
@@ -535,6 +535,7 @@ static int on_request(struct tw_ice *a, uint16_t base, const struct tw_addr *src
     if (r == NONE)
         return TW_EFULL;
     a->remotes[r].proved = true;
+    a->remotes[r].metered = st->own && ice_priority_order(priority, tcp) >= METERED;
     bool has_info = st->own && ice_own_read(m, &info);
     if (has_info)
         ice_probe_info(a, &info);

@@ -21,7 +21,7 @@ static bool name_fits(const char *pattern, size_t n, const char *name)
     return strlen(name) == n && memcmp(pattern, name, n) == 0;
 }
 
-static bool name_in(const char *list, const char *name)
+bool tw_ice_interface_in(const char *list, const char *name)
 {
     while (*list) {
         size_t n = strcspn(list, ",");
@@ -35,8 +35,8 @@ static bool name_in(const char *list, const char *name)
 /* Bridges and tunnels of containers and virtual machines: what they offer hardly ever leads to a peer. */
 static bool is_junk(const char *name)
 {
-    return name_in("docker*,br-*,veth*,virbr*,vmnet*,vboxnet*,lxc*,lxd*,cni*,flannel*,cali*,podman*,"
-                   "kube*,dummy*,nerdctl*", name);
+    return tw_ice_interface_in("docker*,br-*,veth*,virbr*,vmnet*,vboxnet*,lxc*,lxd*,cni*,flannel*,cali*,podman*,"
+                               "kube*,dummy*,nerdctl*", name);
 }
 
 /* How much an address is wanted, less is better; addresses of one rank keep their order. */
@@ -50,7 +50,7 @@ static bool is_wanted(const struct tw_ice *a, const struct tw_ice_interface *lis
                       size_t at)
 {
     const struct tw_ice_interface *i = &list[at];
-    if ((a->allow && !name_in(a->allow, i->name)) || (a->deny && name_in(a->deny, i->name)))
+    if ((a->allow && !tw_ice_interface_in(a->allow, i->name)) || (a->deny && tw_ice_interface_in(a->deny, i->name)))
         return false;
     /* RFC 8981: where there is a temporary address, the lasting one stays a secret. */
     for (size_t k = 0; k < n && i->ip.family == TW_FAMILY_V6 && !i->temporary; k++)
@@ -122,6 +122,12 @@ static size_t choose(const struct tw_ice *a, const struct tw_ice_interface *list
     return kept;
 }
 
+/* Where it stands among the chosen ones; metered ones show by it, to the peer as well (the PRIORITY of checks). */
+static uint16_t order_of(const struct tw_ice_interface *i, size_t at)
+{
+    return (uint16_t)(at + (i->cost ? METERED : 0));
+}
+
 int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interface *list, size_t n)
 {
     const struct tw_ice_interface *chosen[TW_ICE_INTERFACES_MAX];
@@ -144,10 +150,10 @@ int tw_ice_interfaces(struct tw_ice *a, tw_time now, const struct tw_ice_interfa
     ice_sweep(a);
     for (size_t i = 0; i < m; i++) {
         if (!has_address(a, &chosen[i]->ip))
-            open_sockets(a, chosen[i], (uint16_t)i);
+            open_sockets(a, chosen[i], order_of(chosen[i], i));
         for (uint16_t b = 0; b < a->base_n; b++)
             if (a->bases[b].kind <= BASE_LISTEN && tw_addr_eq_ip(&a->bases[b].local, &chosen[i]->ip))
-                see_again(a, b, chosen[i], (uint16_t)i);
+                see_again(a, b, chosen[i], order_of(chosen[i], i));
     }
     a->gathering = true;
     a->gather_until = now + GATHER_WITHIN;

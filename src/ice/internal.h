@@ -14,6 +14,7 @@ enum {
     NONE = 0xffff,         /* no index */
     NONE8 = 0xff,
     MAX_BASES = 400,       /* probing sockets included */
+    METERED = 1000,        /* the order of a base that costs by the byte is this much higher */
     MAX_HOSTS = 8,         /* of a component, and two more on interfaces that are likely junk */
     MAX_REMOTES = 32,      /* of a component, those learned from checks included */
     MAX_PAIRS = 100,       /* of a component (RFC 8445 §6.1.2.5) */
@@ -53,7 +54,7 @@ struct base {
     uint16_t comp;
     uint16_t relay;         /* of BASE_TURN and BASE_RELAY: index into relays */
     uint16_t parent;        /* of BASE_CONN and BASE_ASK: the listener from whose port it comes, NONE */
-    uint16_t order;         /* of its interface: 0 is the best */
+    uint16_t order;         /* of its interface: 0 is the best; METERED and up */
     uint8_t kind, state;
     uint8_t via;            /* of BASE_CONN */
     bool probe;             /* opened for probing, and nothing has come of it yet */
@@ -78,6 +79,7 @@ struct remote {
     uint32_t priority, foundation;
     uint16_t comp;
     uint8_t type, transport, via;
+    bool metered;  /* it costs the peer by the byte */
     bool answered; /* a check of ours was answered from there */
     bool proved;   /* it sent a check with our password, or answered one of ours: data may come */
     uint8_t unanswered; /* packets sent there, being proved or on a server of ours, that were not answered */
@@ -365,6 +367,8 @@ uint16_t ice_base_add(struct tw_ice *a, enum base_kind kind, uint16_t comp,
                       const struct tw_addr *local);
 /* The socket is gone, or goes. What was built on it goes with it. */
 void ice_base_kill(struct tw_ice *a, uint16_t base);
+/* Its order, METERED and up if it, or the socket of that relay, is. */
+uint16_t ice_base_order(const struct tw_ice *a, const struct base *b);
 /* Which one a datagram came to; NONE. */
 uint16_t ice_base_find(const struct tw_ice *a, const struct tw_datagram *in);
 
@@ -372,6 +376,8 @@ uint16_t ice_base_find(const struct tw_ice *a, const struct tw_datagram *in);
 bool ice_is_web_token(const char *text);
 
 /* candidate.c */
+/* The order that is in one of these. */
+uint16_t ice_priority_order(uint32_t priority, bool tcp);
 uint32_t ice_priority(const struct tw_ice *a, enum tw_ice_type type,
                       enum tw_ice_transport transport, uint16_t order, uint16_t comp);
 /* A candidate of ours on a base. server: who told us the address; NULL: nobody. */

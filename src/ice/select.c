@@ -49,6 +49,12 @@ tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p)
 
 /* --- what a pair is worth ---------------------------------------------------------------------------- */
 
+/* One of ours, or of a peer of our kind's. */
+static bool is_metered(const struct tw_ice *a, const struct pair *p)
+{
+    return ice_base_order(a, &a->bases[p->base]) >= METERED || a->remotes[p->remote].metered;
+}
+
 /* As a round trip, longer for what a path has against it. */
 static tw_time cost(const struct tw_ice *a, const struct pair *p)
 {
@@ -66,7 +72,9 @@ static tw_time cost(const struct tw_ice *a, const struct pair *p)
         c += 10 * TW_SEC;
     if (p->banned_until > a->now)
         c += 20 * TW_SEC;
-    return c + b->order * TW_MSEC;
+    if (is_metered(a, p))
+        c += TW_SEC;
+    return c + b->order % METERED * TW_MSEC;
 }
 
 static bool is_usable(const struct pair *p, uint16_t comp)

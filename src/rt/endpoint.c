@@ -353,9 +353,13 @@ static void mapped(void *machine, tw_time now, uint32_t sock, const struct tw_ad
 static int interfaces(struct tw_rt_sockets *s, tw_time now, const struct tw_ice_interface *list, size_t n)
 {
     struct tw_rt_endpoint *r = s->user;
+    struct tw_ice_interface own[TW_ICE_INTERFACES_MAX];
+    memcpy(own, list, n * sizeof(*list));
+    for (size_t i = 0; i < n && r->cfg.metered; i++)
+        own[i].cost = own[i].cost || tw_ice_interface_in(r->cfg.metered, own[i].name);
     if (r->lan.loop)
-        tw_rt_lan_interfaces(&r->lan, list, n);
-    return tw_endpoint_interfaces(r->endpoint, now, list, n);
+        tw_rt_lan_interfaces(&r->lan, own, n);
+    return tw_endpoint_interfaces(r->endpoint, now, own, n);
 }
 
 static void nat64(void *machine, tw_time now, const struct tw_range *prefix)

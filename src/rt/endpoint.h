@@ -21,6 +21,8 @@ struct tw_rt_endpoint_config {
     const char *no_proxy;      /* but not to these hosts (tw_proxy_is_exempt()); NULL: to none */
     const char *sni;           /* what TLS names to servers and peers, for networks that want a certain name; NULL: the server's
                                   own. Static */
+    const char *metered;       /* names of interfaces, with commas between and "*" at an end, that cost by the byte, as modems do
+                                  anyway: used when there is nothing else. NULL: none. Static */
     bool web;                  /* listen at the ports of the web, too, if they are free: networks let others through to them */
     bool strict;               /* no server with a certificate that is not the right one */
     struct tw_bytes ca; /* PEM: trust only these; empty: the system's */

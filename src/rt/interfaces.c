@@ -46,6 +46,20 @@ static bool is_alive(const char *name)
     return !known || r.ifr_flags & IFF_UP;
 }
 
+/* A modem's, which costs by the byte more often than not. */
+static bool is_modem(const char *name)
+{
+    char path[64], line[64];
+    bool found = false;
+    snprintf(path, sizeof(path), "/sys/class/net/%s/uevent", name);
+    FILE *f = fopen(path, "re");
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = !strcmp(line, "DEVTYPE=wwan\n");
+    if (f)
+        fclose(f);
+    return found;
+}
+
 static void add(const struct nlmsghdr *h, struct listing *l)
 {
     const struct ifaddrmsg *m = NLMSG_DATA(h);
@@ -74,6 +88,7 @@ static void add(const struct nlmsghdr *h, struct listing *l)
         return;
     if (i.ip.family == TW_FAMILY_V6 && tw_addr_is_link_local(&i.ip))
         i.ip.scope = m->ifa_index;
+    i.cost = is_modem(i.name);
     i.temporary = i.ip.family == TW_FAMILY_V6 && flags & IFA_F_TEMPORARY;
     l->list[l->n++] = i;
 }

@@ -7,13 +7,21 @@
 
 static struct world w;
 
-static void begin(void)
+/* metered: "a", "b" or nobody is in such a network. */
+static void begin_with(const char *metered)
 {
     struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
     struct world_options o = { .a = home, .b = home, .seed = 11 };
     world_begin(&w, &o);
+    w.a.interfaces[0].cost = *metered == 'a';
+    w.b.interfaces[0].cost = *metered == 'b';
     assert_true(world_connect(&w, &o).direct);
     w.a.echo = w.b.echo = false;
+}
+
+static void begin(void)
+{
+    begin_with("");
 }
 
 static void run(tw_time span)
@@ -75,6 +83,37 @@ static void a_second_way_is_there_before(void **state)
     assert_true(gap <= 80 * TW_MSEC);
     assert_int_equal(w.a.disconnects, 0);
     world_end(&w);
+}
+
+/* Of either side: another way is taken as soon as there is one, and it is gone back to when that is gone. */
+static void a_metered_network_is_used_last(void **state)
+{
+    (void)state;
+    for (int who = 0; who < 2; who++) {
+        begin_with(who ? "b" : "a");
+        struct ice_node *n = who ? &w.b : &w.a;
+        struct tw_addr first = n->interfaces[0].ip, second = ip(who ? "192.168.2.77" : "192.168.1.77");
+        run(10 * TW_SEC);
+        sim_host_add_ip(n->host, second);
+        n->interfaces[1] = (struct tw_ice_interface){ .name = "eth1", .ip = second };
+        n->interface_n = 2;
+        ice_node_gather(n);
+        tw_time start = sim_now(w.sim);
+        while (!tw_addr_eq_ip(&n->path.local, &second) && sim_now(w.sim) < start + 20 * TW_SEC)
+            (void)silence(TW_SEC);
+        print_message("%s has another network than the metered one: in use after %lld ms\n", who ? "b" : "a",
+                      (long long)((sim_now(w.sim) - start) / TW_MSEC));
+        assert_true(tw_addr_eq_ip(&n->path.local, &second));
+        run(20 * TW_SEC);
+        assert_true(tw_addr_eq_ip(&n->path.local, &second));
+        n->interface_n = 1;
+        ice_node_gather(n);
+        tw_time gap = silence(20 * TW_SEC);
+        print_message("and that is gone: data after %lld ms\n", (long long)(gap / TW_MSEC));
+        run(10 * TW_SEC);
+        assert_true(gap <= 2 * TW_SEC && tw_addr_eq_ip(&n->path.local, &first));
+        world_end(&w);
+    }
 }
 
 static void a_nat_forgets(void **state)
@@ -231,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
+        cmocka_unit_test(a_metered_network_is_used_last),
         cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_host_sleeps),
         cmocka_unit_test(a_carrier_ends_mappings), cmocka_unit_test(a_clock_jumps),
         cmocka_unit_test(big_packets_vanish),
