@@ -26,7 +26,7 @@ run ours-public CALLEE=- &
 run iroh "$others" STACK=iroh CALLEE=- &
 wait
 for column in ours webrtc ours-public iroh; do
-    grep -hE ' ms( |$)|broke off' "$OUT/$column" | sed -E 's/  +/\t/; s/ ms.*//' | awk -F'\t' -v c=$column '{ print c "\t" $1 "\t" $2 }'
+    grep -hE '^[^ ].* ms( |$)|broke off' "$OUT/$column" | sed -E 's/  +/\t/; s/ ms.*//' | awk -F'\t' -v c=$column '{ print c "\t" $1 "\t" $2 }'
 done | awk -F'\t' -v runs="$RUNS" '
     !($2 in seen) { seen[$2] = 1; names[++n] = $2 }
     { all[$1, $2] = all[$1, $2] " " ($3 ~ /broke/ ? 999999 : $3) }

@@ -22,6 +22,7 @@ connects() {
     exec ip netns exec a env PEER=198.51.151.1 FLOW_LOG="$WORK/a" FLOW_PATIENCE=20 "$@" \
         node "$HERE/../../bench/others_flow.js" "$MODULES" "$STACK" dial 203.0.114.1
 }
+not_connected() { echo "$name: they do not connect"; }
 rung() { echo relay; } # nobody knows
 finish() {
     wait "$FLOW" && says="$(sed -n "s/^accident //p" "$WORK/flow") ms" || says="broke off"

@@ -217,7 +217,7 @@ bool ep_conn_tx(struct conn *c, struct tw_datagram *out)
             send_part(c);
         } else if (c->secure && c->path.rung != TW_RUNG_NONE && tw_secure_poll_tx(c->secure, &c->run)) {
             c->run_left = c->run.iov[0];
-            tw_mtu_sent(&c->mtu, c->e->now, c->run.segment ? c->run.segment : c->run_left.n);
+            tw_mtu_sent(&c->mtu, c->e->now, c->run.segment ? c->run.segment : c->run_left.n, tw_secure_acked_at(c->secure), c->path.rtt);
         } else if (!next_probe(c)) {
             return false;
         }

@@ -1,6 +1,7 @@
 #include "path/mtu.h"
 
 #define WAIT (300 * TW_MSEC)
+#define A_LITTLE (50 * TW_MSEC)
 #define AGAIN (600 * TW_SEC) /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
 #define VERIFY (500 * TW_MSEC)
 enum { TRIES = 3 };          /* MAX_PROBES */
@@ -15,10 +16,17 @@ void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t tok
     memcpy(m->token, token, sizeof(m->token));
 }
 
-void tw_mtu_sent(struct tw_mtu *m, tw_time now, size_t size)
+void tw_mtu_sent(struct tw_mtu *m, tw_time now, size_t size, tw_time acked_at, tw_time rtt)
 {
-    if (m->on && size > TW_MTU_BASE && m->verify_at == TW_NEVER)
+    if (!m->on || size <= TW_MTU_BASE)
+        return;
+    m->wait = rtt ? tw_time_min(2 * rtt + A_LITTLE, WAIT) : WAIT;
+    if (m->verify_at == TW_NEVER) {
         m->verify_at = now + VERIFY;
+        m->since = now;
+    } else if (!m->verifying && acked_at < m->since && now - m->since >= m->wait) {
+        m->verify_at = now;
+    }
 }
 
 tw_time tw_mtu_deadline(const struct tw_mtu *m)
@@ -39,7 +47,7 @@ size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf)
 {
     if (m->on && now >= m->verify_at && m->verifying < TRIES) {
         m->verifying++;
-        m->verify_at = now + WAIT;
+        m->verify_at = now + m->wait;
         return write_probe(m, m->now, buf);
     }
     if (m->on && now >= m->verify_at) { /* a black hole: from the beginning */

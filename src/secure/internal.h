@@ -65,7 +65,7 @@ struct tw_secure {
     tw_time last_switch;
     unsigned switches;         /* since something was acknowledged */
     bool switch_wanted;        /* there was one too soon */
-    bool acked;                /* something, since the path changed */
+    tw_time acked_at;          /* something was, since the path changed; 0: nothing */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
     bool closing, closed, closed_told, by_peer, close_sent;
@@ -76,7 +76,7 @@ struct tw_secure {
 /* Something of ours has arrived. */
 static inline void secure_acked(struct tw_secure *s)
 {
-    s->acked = true;
+    s->acked_at = s->now;
     s->switches = 0;
 }
 

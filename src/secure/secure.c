@@ -361,7 +361,7 @@ static void late_switch(struct tw_secure *s)
     ngtcp2_conn_info now;
     s->switch_wanted = false;
     ngtcp2_conn_get_conn_info(s->conn, &now);
-    if (now.bytes_in_flight && !s->acked)
+    if (now.bytes_in_flight && !s->acked_at)
         begin_switch(s);
 }
 
@@ -619,7 +619,7 @@ void tw_secure_new_path(struct tw_secure *s, tw_time now)
     if (!s->conn || !s->confirmed || s->closing)
         return;
     s->switch_wanted = now < may_switch_at(s); /* under the same label until then, with what was learned of the path before */
-    s->acked = false;
+    s->acked_at = 0;
     if (!s->switch_wanted)
         begin_switch(s);
 }
@@ -663,6 +663,11 @@ void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char
     s->closing = true;
     s->code = code;
     snprintf(s->reason, sizeof(s->reason), "%s", reason);
+}
+
+tw_time tw_secure_acked_at(const struct tw_secure *s)
+{
+    return s->acked_at;
 }
 
 void tw_secure_stats(const struct tw_secure *s, struct tw_secure_stats *ret)

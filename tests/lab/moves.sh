@@ -46,8 +46,12 @@ begin() {
     connects python3 "$HERE/flow.py" "$SECONDS_OF_FLOW" <"$WORK/flow.in" >"$WORK/flow" 2>&1 9>&- &
     FLOW=$!
     exec 8>"$WORK/flow.in"
-    wait_for 10 grep -q '"connected"' "$WORK/a" || { cat "$WORK/a"; fail "they do not connect"; }
+    wait_for 10 grep -q '"connected"' "$WORK/a" || not_connected
     sleep 2.5 # it has its best way, and knows how long it takes
+}
+not_connected() {
+    cat "$WORK/a"
+    fail "they do not connect"
 }
 rung() { sed -n 's/.*"event":"path".*"rung":"\([a-z]*\)".*/\1/p' "$WORK/a" | tail -1; } # of the caller, now
 finish() { # NAME

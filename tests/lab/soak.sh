@@ -2,12 +2,12 @@
 # For a long time: flows between programs and a listener, and through the relay, while the server is killed, upgraded and stopped, and
 # programs are killed, by lot. No flow that was left alone loses or doubles anything; the listener's memory and descriptors, the
 # server's and the time of a round trip are at the end what they were when all were warm.
-# usage: soak.sh [MINUTES [FLOWS]]; $SEED repeats the lots.
+# usage: soak.sh [MINUTES [FLOWS]], 30 and 80, which is twice what a listener, its server and all who call are rated for on two cores; $SEED repeats the lots.
 HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
-T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-40} RANDOM=${SEED:-$(date +%S)}
+T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-80} RANDOM=${SEED:-$(date +%S)}
 . "$HERE/here.sh"
 serve() {
     "${THALWEGD[@]}" --rendezvous-per-source 10000 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
@@ -62,6 +62,7 @@ happens() {
         echo "program $i was killed" ;;
     esac
 }
+cpu() { awk '{ print ($14 + $15) / 100 }' "/proc/$1/stat"; } # seconds of a process
 trip() { XDG_CONFIG_HOME="$WORK/home-ping" timeout 20 "$T" ping --json --no-port-mapping --no-lan -c 3 "$address" 2>/dev/null | sed -n 's/.*"\(rtt_ms\|ms\)":\([0-9.]*\).*/\2/p' | sort -n | head -2 | tail -1; }
 XDG_CONFIG_HOME="$WORK/home-ping" "$T" id >/dev/null
 : >"$WORK/samples"
@@ -82,6 +83,7 @@ awk '{ l[NR] = $1; f[NR] = $2; s[NR] = $3; p[NR] = $5 }
         printf "second quarter, last quarter: listener %d KiB, %d KiB; descriptors %d, %d; server %d KiB, %d KiB; ping %.1f ms, %.1f ms\n", mid(l, a, b), mid(l, c, NR), mid(f, a, b), mid(f, c, NR), mid(s, a, b), mid(s, c, NR), mid(p, a, b), mid(p, c, NR)
         exit mid(l, c, NR) > 1.15 * mid(l, a, b) + 4096 || mid(f, c, NR) > 1.3 * mid(f, a, b) + 40 || mid(s, c, NR) > 1.3 * mid(s, a, b) + 8192 }' "$WORK/samples" ||
     fail "it grows"
+echo "the listener took $(cpu $LISTENER) s of CPU in $MINUTES minutes"
 echo "$(grep -c ok "$WORK/ended") flows ended well, $(grep -c killed "$WORK/ended") were killed, $(grep -c absent "$WORK/ended") did not find the listener, $(wc -l <"$WORK/bad") lost something or broke off"
 head -20 "$WORK/bad"
 [ ! -s "$WORK/bad" ] || fail "flows that were left alone broke"
