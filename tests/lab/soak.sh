@@ -2,16 +2,25 @@
 # For a long time: flows between programs and a listener, and through the relay, while the server is killed, upgraded and stopped, and
 # programs are killed, by lot. No flow that was left alone loses or doubles anything; the listener's memory and descriptors, the
 # server's and the time of a round trip are at the end what they were when all were warm.
-# usage: soak.sh [MINUTES [FLOWS]], 30 and 80, which is twice what a listener, its server and all who call are rated for on two cores; $SEED repeats the lots.
+# usage: soak.sh [MINUTES [FLOWS]], 30 and 40, which is twice what a listener, its server and all who call are rated for together on two
+# cores; $SEED repeats the lots.
 HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
-T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-80} RANDOM=${SEED:-$(date +%S)}
+T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-40} RANDOM=${SEED:-$(date +%S)}
 . "$HERE/here.sh"
 serve() {
     "${THALWEGD[@]}" --rendezvous-per-source 10000 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
     wait_for 5 test -s "$WORK/pid"
+}
+# As a service manager does: while one that was replaced ends with its last allocation, no other can start.
+serve_again() {
+    for _ in $(seq 30); do
+        rm -f "$WORK/pid"
+        serve && return
+    done
+    return 1
 }
 serve
 url=$(url_of "$WORK/thalwegd") || { echo "$url"; exit 1; }
@@ -50,7 +59,7 @@ done
 happens() {
     server=$(cat "$WORK/pid" 2>/dev/null)
     case $((RANDOM % 5)) in
-    0) kill -9 "$server" && sleep 0.5 && rm -f "$WORK/pid" && serve && echo "the server was killed and started" ;;
+    0) kill -9 "$server" && sleep 0.5 && serve_again && echo "the server was killed and started" ;;
     1) kill -USR2 "$server" && echo "the server was upgraded" ;;
     2) kill -STOP "$server" && sleep 2 && kill -CONT "$server" && echo "the server was stopped for 2 s" ;;
     3) kill -STOP $LISTENER && sleep 2 && kill -CONT $LISTENER && echo "the listener was stopped for 2 s" ;;
