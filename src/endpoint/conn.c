@@ -823,14 +823,14 @@ static void on_retry(struct conn *c, const struct tw_word *w)
     call_again(c);
 }
 
-/* The callee could not open the offer, and shows the prekey that it has now. */
+/* The callee could not open the offer, and shows the prekey that it has now. If that is the one that we used, the offer was
+ * damaged on the way. */
 static void on_prekey(struct conn *c, struct tw_bytes body)
 {
     struct tw_endpoint *e = c->e;
     struct tw_prekey fresh;
     const struct tw_prekey *known = ep_known_prekey(e, &c->peer.key);
-    if (c->renewed || !known || tw_prekey_read(body, &c->peer.key, &fresh) ||
-        memcmp(known->pub, fresh.pub, TW_PREKEY_SIZE) == 0 || fresh.epoch < known->epoch)
+    if (c->renewed || tw_prekey_read(body, &c->peer.key, &fresh) || (known && fresh.epoch < known->epoch))
         return;
     c->renewed = true; /* once */
     ep_learn_prekey(e, &c->peer.key, body.p);

@@ -10,6 +10,7 @@ head -c 300000 /dev/urandom >"$WORK/file"
 
 # listen_at_b options...: $listener, as soon as it can be dialled.
 listen_at_b() {
+    rm -f "$WORK/listen" # an old one says online, too
     ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$BUILD/thalweg" listen --echo --json -s "$server" \
         --no-port-mapping "$@" >"$WORK/listen" 2>&1 &
     listener=$!

@@ -20,6 +20,7 @@ key=$(thalweg a "$T" id)
 address=$(thalweg b "$T" id -s "$url")
 head -c 200000 /dev/urandom >"$WORK/file"
 listen() { # ENVIRONMENT...
+    rm -f "$WORK/listen" # an old one says online, too
     env XDG_CONFIG_HOME="$WORK/home-b" "$@" "$T" listen --echo --json --no-port-mapping --no-lan --allow "$key" -s "$url" >"$WORK/listen" 2>&1 &
     LISTENER=$!
 }

@@ -817,6 +817,30 @@ static void a_tampering_rendezvous_is_refused_or_survived(void **state)
     printf("%u of 30 connected though every third message was changed\n", connected);
 }
 
+static bool damage_first_long(struct desk_node *n, uint8_t *p, size_t len)
+{
+    if (len > 400) {
+        p[150] ^= 1; /* the offer comes first */
+        n->tamper = NULL;
+    }
+    return true;
+}
+
+/* Not on purpose: once. */
+static void a_damaged_offer_is_made_again(void **state)
+{
+    (void)state;
+    begin(111);
+    both(&home, &home);
+    run(3 * TW_SEC);
+    w.desk.tamper = damage_first_long;
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(5 * TW_SEC);
+    assert_null(w.desk.tamper);
+    assert_true(c->connected && at_b()->connected);
+    end();
+}
+
 /* Somebody with nothing but a connection to the rendezvous, and offers that were recorded elsewhere. */
 static struct stranger {
     struct sim_host *host;
@@ -1119,4 +1143,5 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(all_servers_die_in_the_middle),
            cmocka_unit_test(a_tampering_relay_is_survived),
            cmocka_unit_test(no_wire_and_no_server_sees_who_they_are),
+           cmocka_unit_test(a_damaged_offer_is_made_again),
            cmocka_unit_test(a_tampering_rendezvous_is_refused_or_survived))
