@@ -45,6 +45,9 @@ one() {
         elif ! grep -q '"connected"' "$WORK/log$1" && grep -q '"closed".*nobody with that key' "$WORK/log$1"; then
             echo absent >>"$WORK/ended" # the server had just been started, and the listener was not there yet
             sleep 1
+        elif ! grep -q '"connected"' "$WORK/log$1" && grep -q '"closed".*Connection refused' "$WORK/log$1"; then
+            echo no-server >>"$WORK/ended" # killed while the one before it had not ended
+            sleep 1
         else
             { echo "flow $1, $(date +%T): $(tail -1 "$WORK/flow$1"); $(tail -qn 2 "$WORK/log$1" | tr '\n' ' ')"; } >>"$WORK/bad"
             sleep 1
@@ -93,6 +96,6 @@ awk '{ l[NR] = $1; f[NR] = $2; s[NR] = $3; p[NR] = $5 }
         exit mid(l, c, NR) > 1.15 * mid(l, a, b) + 4096 || mid(f, c, NR) > 1.3 * mid(f, a, b) + 40 || mid(s, c, NR) > 1.3 * mid(s, a, b) + 8192 }' "$WORK/samples" ||
     fail "it grows"
 echo "the listener took $(cpu $LISTENER) s of CPU in $MINUTES minutes"
-echo "$(grep -c ok "$WORK/ended") flows ended well, $(grep -c killed "$WORK/ended") were killed, $(grep -c absent "$WORK/ended") did not find the listener, $(wc -l <"$WORK/bad") lost something or broke off"
+echo "$(grep -c ok "$WORK/ended") flows ended well, $(grep -c killed "$WORK/ended") were killed, $(grep -c absent "$WORK/ended") did not find the listener, $(grep -c no-server "$WORK/ended") no server, $(wc -l <"$WORK/bad") lost something or broke off"
 head -20 "$WORK/bad"
 [ ! -s "$WORK/bad" ] || fail "flows that were left alone broke"
