@@ -939,7 +939,8 @@ void tw_endpoint_hangup(struct tw_endpoint *e, tw_time now, uint32_t conn, uint6
     e->now = now;
     if (!c || c->state == CONN_ENDING)
         return;
-    if (c->secure && (c->path.rung != TW_RUNG_NONE))
+    c->leaving = c->secure && (c->path.rung != TW_RUNG_NONE || c->connected);
+    if (c->leaving)
         tw_secure_close(c->secure, now, code, reason); /* its CLOSED ends the rest */
     else
         ep_conn_over(c, code, reason, false);
@@ -1013,7 +1014,7 @@ void ep_conn_stir(struct conn *c)
 void ep_conn_arm(struct conn *c)
 {
     tw_time at = tw_time_min(tw_time_min(tw_ice_deadline(c->ice), c->give_up_at), tw_time_min(c->again_at, c->elsewhere_at));
-    if (c->secure && c->path.rung != TW_RUNG_NONE) /* without a way it could do nothing but wait */
+    if (c->secure && (c->path.rung != TW_RUNG_NONE || c->leaving)) /* without a way it could do nothing but wait */
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
         at = tw_time_min(at, tw_mtu_deadline(&c->mtu));

@@ -80,6 +80,7 @@ struct conn {
     bool by_hand;                /* tickets, no server */
     char *ticket;                /* ours, as long as it may be told */
     bool caller, gathered, ice_up, ready, connected, told_closed;
+    bool leaving;                /* says goodbye */
     struct tw_ice *ice;
     struct server {
         struct tw_addr addr;

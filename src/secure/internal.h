@@ -15,7 +15,12 @@ enum {
     STREAMS_MAX = 128,         /* open at once, of each side's */
     SEND_MAX = 4 << 20,        /* bytes that wait on one stream to be acknowledged */
     DATAGRAMS_MAX = 64,        /* that wait to be sent or to be taken */
+    HEARD = 0xa2,              /* what answers a goodbye begins with: as the path's probes do, no packet of QUIC's */
+    HEARD_OF = 16,             /* the goodbye's last bytes, which no other packet has */
 };
+#define BYE_WITHIN_MIN (500 * TW_MSEC)
+#define BYE_WITHIN_MAX (2 * TW_SEC)
+#define BYE_WAIT_MIN (50 * TW_MSEC)
 
 /* A stream. In the ready list while it has something to tell, in the send list while it has something to
  * send. */
@@ -68,7 +73,12 @@ struct tw_secure {
     tw_time acked_at;          /* something was, since the path changed; 0: nothing */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
-    bool closing, closed, closed_told, by_peer, close_sent;
+    bool closing, closed, closed_told, by_peer;
+    struct datagram *bye;      /* ours, which is sent until it is answered, or until bye_until */
+    tw_time bye_at, bye_wait, bye_until; /* at: again */
+    bool bye_due;
+    uint8_t heard_bye[HEARD_OF]; /* the end of the peer's, to be answered */
+    bool answer_due;
     uint64_t code, dropped, bytes_sent, bytes_received, datagrams_acked, datagrams_lost;
     char reason[TW_SECURE_REASON_MAX + 1];
 };

@@ -13,14 +13,22 @@
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
 
-static int queue_put(struct datagrams *q, struct tw_bytes data)
+static struct datagram *datagram_new(struct tw_bytes data)
 {
     struct datagram *d = malloc(sizeof(*d) + data.n);
     if (!d)
-        return TW_ENOMEM;
+        return NULL;
     *d = (struct datagram){ .n = data.n };
     if (data.n)
         memcpy(d->b, data.p, data.n);
+    return d;
+}
+
+static int queue_put(struct datagrams *q, struct tw_bytes data)
+{
+    struct datagram *d = datagram_new(data);
+    if (!d)
+        return TW_ENOMEM;
     if (q->tail)
         q->tail->next = d;
     else
@@ -50,6 +58,21 @@ static void queue_free(struct datagrams *q)
 }
 
 /* --- the end -------------------------------------------------------------------------------------- */
+
+/* Ours, as it is sent; there is none before keys are agreed upon. */
+static void make_bye(struct tw_secure *s, const ngtcp2_ccerr *why)
+{
+    uint8_t buf[TW_SECURE_MTU_MIN];
+    ngtcp2_pkt_info pi;
+    ngtcp2_path_storage ps;
+    ngtcp2_path_storage_zero(&ps);
+    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(s->conn, &ps.path, &pi, buf, sizeof(buf), why, (ngtcp2_tstamp)s->now);
+    if (n <= 0)
+        return;
+    secure_set_version(buf, (size_t)n, SECURE_VERSION_ON_WIRE);
+    s->bye = datagram_new(tw_bytes(buf, (size_t)n));
+    s->bye_due = s->bye != NULL;
+}
 
 static void closed(struct tw_secure *s, uint64_t code, const char *reason, bool by_peer)
 {
@@ -95,13 +118,7 @@ static void broken(struct tw_secure *s, int err)
         ngtcp2_ccerr_set_tls_alert(&e, ngtcp2_conn_get_tls_alert(s->conn), NULL, 0);
     else
         ngtcp2_ccerr_set_liberr(&e, err, NULL, 0);
-    ngtcp2_pkt_info pi;
-    ngtcp2_path_storage ps;
-    ngtcp2_path_storage_zero(&ps);
-    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(s->conn, &ps.path, &pi, s->cfg.tx_buf, s->mtu, &e,
-                                                        (ngtcp2_tstamp)s->now);
-    if (n > 0 && queue_put(&s->out, tw_bytes(s->cfg.tx_buf, (size_t)n)) == 0)
-        s->closing = true; /* to be sent as it is */
+    make_bye(s, &e);
     closed(s, TW_SECURE_REFUSED, secure_tls_why(s), false);
 }
 
@@ -322,6 +339,7 @@ void tw_secure_free(struct tw_secure *s)
     queue_free(&s->in);
     queue_free(&s->out);
     free(s->shown);
+    free(s->bye);
     sodium_memzero(s->cfg.secret, sizeof(s->cfg.secret));
     free(s);
 }
@@ -338,7 +356,7 @@ static tw_time may_switch_at(const struct tw_secure *s)
 /* When one that was too soon is to be looked at again. */
 static tw_time late_switch_at(const struct tw_secure *s)
 {
-    return s->switch_wanted && !s->closing ? may_switch_at(s) : TW_NEVER;
+    return s->switch_wanted ? may_switch_at(s) : TW_NEVER;
 }
 
 static void begin_switch(struct tw_secure *s)
@@ -378,12 +396,37 @@ static bool accept_first(struct tw_secure *s, const uint8_t *p, size_t n)
     return true;
 }
 
+/* What it is answered with; while we close, too, where it can't be told from the rest that comes. */
+static void heard_bye(struct tw_secure *s, const uint8_t *p, size_t n)
+{
+    if (n < HEARD_OF)
+        return;
+    memcpy(s->heard_bye, p + n - HEARD_OF, HEARD_OF);
+    s->answer_due = true;
+}
+
+/* The peer has heard our goodbye. */
+static void recv_answer(struct tw_secure *s, const uint8_t *p, size_t n)
+{
+    if (s->closing && s->bye && n == 1 + HEARD_OF && s->bye->n >= HEARD_OF &&
+        memcmp(p + 1, s->bye->b + s->bye->n - HEARD_OF, HEARD_OF) == 0)
+        s->closed = true;
+}
+
 static void recv_one(struct tw_secure *s, const uint8_t *p, size_t n, uint8_t tos)
 {
     ngtcp2_pkt_info pi = { .ecn = tos & 3 };
     uint8_t copy[2048];
     if (n == 0 || n > 65535)
         return;
+    if (p[0] == HEARD) {
+        recv_answer(s, p, n);
+        return;
+    }
+    if (s->closing) {
+        heard_bye(s, p, n);
+        return;
+    }
     if (p[0] & 0x80) { /* a long header: only during the handshake */
         if (n > sizeof(copy))
             return;
@@ -408,6 +451,8 @@ static void recv_one(struct tw_secure *s, const uint8_t *p, size_t n, uint8_t to
         closed(s, TW_SECURE_LOST, "the connection could not be begun", false);
     } else if (err) {
         broken(s, err);
+        if (err == NGTCP2_ERR_DRAINING)
+            heard_bye(s, p, n);
     }
 }
 
@@ -421,11 +466,27 @@ void tw_secure_recv(struct tw_secure *s, tw_time now, const struct tw_datagram *
         recv_one(s, all.p + at, all.n - at < step ? all.n - at : step, in->tos);
 }
 
+/* It is sent again and again, as nothing else tells the peer. */
+static void tick_bye(struct tw_secure *s)
+{
+    if (s->now >= s->bye_until) {
+        s->closed = true;
+    } else if (s->now >= s->bye_at) {
+        s->bye_due = true;
+        s->bye_at = s->now + s->bye_wait;
+        s->bye_wait *= 2;
+    }
+}
+
 void tw_secure_tick(struct tw_secure *s, tw_time now)
 {
     s->now = now;
     if (!s->conn || s->closed)
         return;
+    if (s->closing) {
+        tick_bye(s);
+        return;
+    }
     if (now >= late_switch_at(s))
         late_switch(s);
     if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
@@ -441,6 +502,8 @@ tw_time tw_secure_deadline(const struct tw_secure *s)
 {
     if (!s->conn || s->closed)
         return TW_NEVER;
+    if (s->closing)
+        return tw_time_min(s->bye_at, s->bye_until);
     ngtcp2_tstamp at = ngtcp2_conn_get_expiry(s->conn);
     return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at, late_switch_at(s));
 }
@@ -510,45 +573,28 @@ static bool show(struct tw_secure *s, struct tw_datagram *out, size_t n, size_t 
     return true;
 }
 
-static bool send_close(struct tw_secure *s, struct tw_datagram *out)
+static bool send_bye(struct tw_secure *s, struct tw_datagram *out)
 {
-    ngtcp2_ccerr e;
-    ngtcp2_pkt_info pi = { 0 };
-    ngtcp2_path_storage ps;
-    if (s->close_sent)
-        return false;
-    s->close_sent = true;
-    if (!s->conn)
-        return false;
-    ngtcp2_ccerr_default(&e);
-    ngtcp2_ccerr_set_application_error(&e, s->code, (const uint8_t *)s->reason, strlen(s->reason));
-    ngtcp2_path_storage_zero(&ps);
-    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(s->conn, &ps.path, &pi, s->cfg.tx_buf, s->mtu, &e,
-                                                        (ngtcp2_tstamp)s->now);
-    if (n <= 0)
-        return false;
-    secure_set_version(s->cfg.tx_buf, (size_t)n, SECURE_VERSION_ON_WIRE);
-    return show(s, out, (size_t)n, 0, pi.ecn);
+    s->bye_due = false;
+    memcpy(s->cfg.tx_buf, s->bye->b, s->bye->n);
+    return show(s, out, s->bye->n, 0, 0);
+}
+
+static bool send_answer(struct tw_secure *s, struct tw_datagram *out)
+{
+    s->answer_due = false;
+    s->cfg.tx_buf[0] = HEARD;
+    memcpy(s->cfg.tx_buf + 1, s->heard_bye, HEARD_OF);
+    return show(s, out, 1 + HEARD_OF, 0, 0);
 }
 
 bool tw_secure_poll_tx(struct tw_secure *s, struct tw_datagram *out)
 {
-    if (s->closing && s->closed) { /* QUIC's own goodbye, ready made */
-        struct datagram *d;
-        while ((d = queue_get(&s->out)) && d->n > s->mtu)
-            free(d);
-        if (!d)
-            return false;
-        size_t n = d->n;
-        memcpy(s->cfg.tx_buf, d->b, n);
-        free(d);
-        queue_free(&s->out);
-        secure_set_version(s->cfg.tx_buf, n, SECURE_VERSION_ON_WIRE);
-        return show(s, out, n, 0, 0);
-    }
-    if (s->closing)
-        return send_close(s, out);
-    if (!s->conn || s->closed)
+    if (s->answer_due)
+        return send_answer(s, out);
+    if (s->bye_due)
+        return send_bye(s, out);
+    if (!s->conn || s->closed || s->closing)
         return false;
     size_t quantum = ngtcp2_conn_get_send_quantum(s->conn), n = 0, first = 0;
     uint8_t ecn = 0;
@@ -600,8 +646,6 @@ bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ev)
         ev->data = tw_bytes(s->shown->b, s->shown->n);
         return true;
     }
-    if (s->closing && s->close_sent && !s->closed)
-        s->closed = true;
     if (s->closed && !s->closed_told) {
         s->closed_told = true;
         *ev = (struct tw_secure_event){ .type = TW_SECURE_CLOSED, .code = s->code, .reason = s->reason,
@@ -655,14 +699,33 @@ int tw_secure_send_datagram(struct tw_secure *s, tw_time now, struct tw_bytes da
     return s->out.n >= DATAGRAMS_MAX ? TW_EFULL : queue_put(&s->out, data);
 }
 
+static tw_time clamp(tw_time t, tw_time min, tw_time max)
+{
+    return t < min ? min : tw_time_min(t, max);
+}
+
 void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char *reason)
 {
+    ngtcp2_ccerr why;
     s->now = now;
     if (s->closed || s->closing)
         return;
     s->closing = true;
     s->code = code;
     snprintf(s->reason, sizeof(s->reason), "%s", reason);
+    if (s->conn) {
+        ngtcp2_ccerr_default(&why);
+        ngtcp2_ccerr_set_application_error(&why, s->code, (const uint8_t *)s->reason, strlen(s->reason));
+        make_bye(s, &why);
+    }
+    if (!s->bye) { /* there is nobody to tell */
+        s->closed = true;
+        return;
+    }
+    tw_time pto = (tw_time)ngtcp2_conn_get_pto(s->conn);
+    s->bye_until = now + clamp(3 * pto, BYE_WITHIN_MIN, BYE_WITHIN_MAX); /* RFC 9000 §10.2 */
+    s->bye_wait = clamp(pto, BYE_WAIT_MIN, BYE_WITHIN_MAX);
+    s->bye_at = now + s->bye_wait;
 }
 
 tw_time tw_secure_acked_at(const struct tw_secure *s)

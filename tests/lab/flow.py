@@ -74,7 +74,9 @@ tell()
 print("numbers", expected, "of", sent, flush=True)
 child.stdin.close()
 try:
-    child.wait(5)
+    child.wait(20)
 except subprocess.TimeoutExpired:
+    print("it does not end", flush=True)
     child.kill()
+    sys.exit(1)
 sys.exit(0 if expected == sent else 1)

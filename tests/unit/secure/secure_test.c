@@ -406,6 +406,59 @@ static void many_streams_one_after_the_other(void **state)
     tear_down();
 }
 
+static unsigned lost;
+
+/* The first `lost` of what is short, as goodbyes and what answers them are. */
+static bool lose_first(struct net *n, int to, uint8_t *p, size_t size)
+{
+    (void)n, (void)to, (void)p, (void)size;
+    return !lost || lost-- == 0;
+}
+
+/* How long the one that hangs up waits then. */
+static tw_time hang_up(unsigned loses, bool both)
+{
+    net.closed[0] = net.closed[1] = false;
+    set_up(NULL, NULL, 9);
+    run_for(TW_SEC);
+    transfer(0, 1000, TW_SEC, true);
+    run_for(TW_SEC);
+    lost = loses;
+    net.pass = lose_first;
+    tw_time begin = net.now;
+    tw_secure_close(net.end[0], net.now, 7, "enough");
+    if (both)
+        tw_secure_close(net.end[1], net.now, 8, "enough");
+    while (!net.closed[0])
+        run_for(TW_MSEC);
+    tw_time took = net.now - begin;
+    run_for(3 * TW_SEC);
+    assert_int_equal(net.code[0], 7);
+    net.pass = NULL;
+    return took;
+}
+
+static void a_goodbye_is_heard_though_packets_are_lost(void **state)
+{
+    (void)state;
+    assert_in_range(hang_up(0, false) / TW_MSEC, 40, 42); /* a round trip */
+    assert_true(net.closed[1]);
+    assert_int_equal(net.code[1], 7);
+    tear_down();
+    assert_in_range(hang_up(1, false) / TW_MSEC, 90, 300); /* the goodbye was lost */
+    assert_true(net.closed[1]);
+    tear_down();
+    assert_in_range(hang_up(2, false) / TW_MSEC, 150, 499);
+    assert_true(net.closed[1]);
+    tear_down();
+    assert_in_range(hang_up(0, true) / TW_MSEC, 40, 42); /* both hung up */
+    assert_true(net.closed[1]);
+    assert_int_equal(net.code[1], 8);
+    tear_down();
+    assert_in_range(hang_up(100, false) / TW_MSEC, 500, 501); /* nobody is there any more */
+    tear_down();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +471,7 @@ int main(void)
         cmocka_unit_test(packets_are_as_large_as_the_path),
         cmocka_unit_test(a_writer_waits_for_the_reader),
         cmocka_unit_test(many_streams_one_after_the_other),
+        cmocka_unit_test(a_goodbye_is_heard_though_packets_are_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
