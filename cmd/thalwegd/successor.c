@@ -9,6 +9,8 @@
 #include "log.h"
 #include "upgrade.h"
 
+static bool replaced; /* the successor works */
+
 static void on_heir(uv_poll_t *p, int status, int events)
 {
     char what = 0;
@@ -16,6 +18,11 @@ static void on_heir(uv_poll_t *p, int status, int events)
     ssize_t n = recv(d.heir_fd, &what, 1, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
+    if (replaced) { /* through it came what our clients send; and who starts the next server finds our addresses free */
+        log_line(TW_ERROR, "the successor has ended; so does this one");
+        uv_stop(d.loop);
+        return;
+    }
     if (n == 1 && what == 'h') {
         tw_rt_server_retire(d.server, true);
         d.retired = true;
@@ -24,7 +31,7 @@ static void on_heir(uv_poll_t *p, int status, int events)
     }
     if (n == 1 && what == 'r') {
         log_line(TW_INFO, "the successor works; this one ends with its last allocation");
-        uv_poll_stop(&d.heir);
+        replaced = true;
         end_drain();
         return;
     }

@@ -121,3 +121,21 @@ timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/t
 kill -TERM "$new"
 wait_for 5 bash -c "! kill -0 $new" || fail "the successor does not end"
 echo "ok: a successor took over in the middle of UDP, TLS, DTLS and TCP relaying, nothing lost"
+
+# --- the successor is killed while the old one still waits for an allocation: both end, and the next server can start
+start_thalwegd -m 2 --no-tls --pidfile "$WORK/pid"
+was=$PORT
+old=$SERVER
+traffic one "127.0.0.1:$was"
+one=$!
+wait_for 5 grep -q "permission and channel" "$WORK/one" || fail "no traffic"
+kill -USR2 "$old"
+wait_for 10 grep -q "the successor works" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no successor"; }
+wait_for 5 bash -c "[ \"\$(cat $WORK/pid)\" != $old ]" || fail "the pid file is the old one's"
+kill -0 "$old" || fail "the old one ended with live allocations"
+kill -KILL "$(cat "$WORK/pid")"
+wait_for 3 bash -c "! kill -0 $old" || { cat "$WORK/thalwegd.log"; fail "the old one stays without its successor"; }
+start_thalwegd -m 2 -p "$was"
+kill -TERM "$SERVER"
+kill $one
+echo "ok: a successor that is killed takes the old one with it"
