@@ -18,7 +18,6 @@ int cmd_id(int argc, char **argv)
     uint8_t seed[TW_SEED_SIZE];
     char path[4096], text[TW_ADDRESS_TEXT_MAX];
     static struct tw_endpoint_config cfg;
-    struct tw_address a = { 0 };
     struct tw_ident id;
     bool done, made;
     int status = cmd_read(argc, argv, usage, options, NULL, &done);
@@ -27,13 +26,12 @@ int cmd_id(int argc, char **argv)
     status = peer_take_servers(&o, &cfg);
     if (status)
         return status;
-    tw_address_at(&a, cfg.servers, cfg.server_n);
     status = key_load(o.key, seed, path, sizeof(path), &made);
     if (status)
         return status;
     if (tw_ident_init(&id, seed))
         return EXIT_FAILED;
-    a.key = id.key;
+    struct tw_address a = tw_address_of(&id.key, cfg.servers, cfg.server_n);
     sodium_memzero(seed, sizeof(seed));
     tw_ident_fini(&id);
     if (tw_address_format(&a, text, sizeof(text)))

@@ -40,8 +40,7 @@ static int new_invite(struct invites *list, const char *name)
     if (status || tw_ident_init(&id, seed))
         return status ? status : EXIT_FAILED;
     status = invite_make(o.file, list, o.uses, expires, name, &made);
-    struct tw_address own = { .key = id.key };
-    tw_address_at(&own, cfg.servers, cfg.server_n);
+    struct tw_address own = tw_address_of(&id.key, cfg.servers, cfg.server_n);
     bool ok = !status && invite_text(&own, made, text);
     sodium_memzero(seed, sizeof(seed));
     tw_ident_fini(&id);

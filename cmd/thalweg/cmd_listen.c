@@ -407,9 +407,9 @@ static int check(void)
 
 static void say_ready(void)
 {
-    struct tw_address a = { .key = *tw_endpoint_key(l.peer.rt.endpoint) };
+    const struct tw_endpoint_config *cfg = &l.peer.rt.cfg.endpoint;
+    struct tw_address a = tw_address_of(tw_endpoint_key(l.peer.rt.endpoint), cfg->servers, cfg->server_n);
     char text[TW_ADDRESS_TEXT_MAX];
-    tw_address_at(&a, l.peer.rt.cfg.endpoint.servers, l.peer.rt.cfg.endpoint.server_n);
     if (tw_address_format(&a, text, sizeof(text)))
         return;
     peer_json(&l.peer, "listening", ",\"address\":%s", text);

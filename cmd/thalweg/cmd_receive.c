@@ -129,12 +129,11 @@ static void on_event(struct peer *p, const struct tw_endpoint_event *ev)
 
 static int say_ready(const struct tw_endpoint_config *cfg)
 {
-    struct tw_address a = { .key = *tw_endpoint_key(r.peer.rt.endpoint) };
+    struct tw_address a = tw_address_of(tw_endpoint_key(r.peer.rt.endpoint), cfg->servers, cfg->server_n);
     char text[TW_ADDRESS_TEXT_MAX];
     int status = peer_can_be_found(&r.peer, cfg);
     if (status)
         return status;
-    tw_address_at(&a, cfg->servers, cfg->server_n);
     if (tw_address_format(&a, text, sizeof(text)))
         return EXIT_FAILED;
     peer_json(&r.peer, "listening", ",\"address\":%s", text);

@@ -172,13 +172,12 @@ static int offer_by_invite(const struct tw_endpoint_config *cfg)
 {
     struct tw_rng rng = tw_rt_rng();
     struct tw_endpoint_invite in = { .uses = 1 };
-    struct tw_address own = { .key = *tw_endpoint_key(s.peer.rt.endpoint) };
+    struct tw_address own = tw_address_of(tw_endpoint_key(s.peer.rt.endpoint), cfg->servers, cfg->server_n);
     struct invite i;
     char text[TW_ADDRESS_TEXT_MAX];
     int status = peer_can_be_found(&s.peer, cfg);
     if (status)
         return status;
-    tw_address_at(&own, cfg->servers, cfg->server_n);
     rng.fill(rng.ctx, in.secret, sizeof(in.secret));
     memcpy(i.secret, in.secret, sizeof(i.secret));
     in.expires_ms = (uint64_t)((tw_rt_now() + tw_rt_unix_offset()) / TW_MSEC) + INVITE_HOURS * 3600000ULL;

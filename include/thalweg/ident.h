@@ -51,11 +51,15 @@ struct tw_address {
     size_t server_n;
 };
 
-/* Can be dialled at these, at most TW_ADDRESS_SERVERS_MAX. */
-static inline void tw_address_at(struct tw_address *a, const struct tw_rdv_addr *servers, size_t n)
+/* Of a key that can be dialled at these servers, TW_ADDRESS_SERVERS_MAX at most. */
+static inline struct tw_address tw_address_of(const struct tw_key *key, const struct tw_rdv_addr *servers, size_t n)
 {
-    memcpy(a->servers, servers, n * sizeof(*servers));
-    a->server_n = n;
+    struct tw_address a;
+    memset(&a, 0, sizeof(a));
+    a.key = *key;
+    a.server_n = n;
+    memcpy(a.servers, servers, n * sizeof(*servers));
+    return a;
 }
 
 /* The identity that belongs to a seed. TW_ECRYPTO: libsodium can't be used. */

@@ -1,4 +1,4 @@
-/* A connection that stands, and whose ends have lost each other: its caller finds the callee at a server once more, and tells
+/* A connection whose call was answered, and whose ends have lost each other: its caller finds the callee at a server once more, and tells
  * it where it is now. The streams know nothing of it. */
 #include <sodium.h>
 
@@ -16,7 +16,7 @@ static bool is_lost(const struct conn *c)
 
 static bool is_wanted(const struct conn *c)
 {
-    return c->caller && c->connected && !c->by_hand && c->state == CONN_TALKING && !(c->call.on && c->call.answered) &&
+    return c->caller && !c->by_hand && c->state == CONN_TALKING && !(c->call.on && c->call.answered) &&
            (c->gone || is_lost(c));
 }
 
@@ -100,7 +100,7 @@ static struct conn *of_offer(const struct tw_endpoint *e, const struct tw_word *
     uint8_t secret[32];
     for (uint16_t i = 0; i < e->slot_n; i++) {
         struct conn *c = e->slots[i];
-        if (!c || !c->id || c->caller || !c->connected || c->state != CONN_TALKING || !tw_key_eq(&c->peer.key, &offer->caller) ||
+        if (!c || !c->id || c->caller || c->state != CONN_TALKING || !tw_key_eq(&c->peer.key, &offer->caller) ||
             offer->again <= c->again)
             continue;
         ep_call_secret(c, offer->again, secret);

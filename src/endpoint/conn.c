@@ -9,6 +9,7 @@
 #define ELSEWHERE_AFTER TW_SEC
 #define END_WITHIN (500 * TW_MSEC)
 #define LINK_WITHIN (15 * TW_SEC)
+#define CALL_LATER (500 * TW_MSEC)
 #define SEEK_WITHIN (3 * TW_SEC)
 
 /* --- agents ----------------------------------------------------------------------------------------- */
@@ -363,7 +364,7 @@ int ep_call_make(struct conn *c, struct call *k)
 {
     struct tw_endpoint *e = c->e;
     struct tw_word w = { .kind = TW_WORD_OFFER, .caller = e->self.key, .unix_ms = ep_unix_ms(e),
-                         .early = tw_bytes(c->early, c->connected ? 0 : c->early_n), .has_nonce = c->has_nonce };
+                         .early = tw_bytes(c->early, c->again ? 0 : c->early_n), .has_nonce = c->has_nonce };
     const uint8_t *invite = c->peer.invited && !c->plainly ? c->peer.invite : NULL;
     size_t n;
     w.invite = tw_bytes(invite, invite ? TW_INVITE_SIZE : 0);
@@ -456,19 +457,6 @@ bool ep_next_link(struct conn *c)
     return true;
 }
 
-/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. */
-static void call_elsewhere(struct conn *c)
-{
-    struct link *l = c->state == CONN_CALLING && !c->alt.link ? nearest(c) : NULL;
-    c->elsewhere_at = TW_NEVER;
-    if (!l)
-        return;
-    c->links_left &= ~bit_of(c->e, l);
-    c->alt.link = l;
-    if (ep_link_may_call(l))
-        start_alt(c);
-}
-
 static void try_call(struct conn *c)
 {
     if (!c->call.link || !ep_link_may_call(c->call.link))
@@ -480,6 +468,21 @@ static void try_call(struct conn *c)
     send_offer(c);
     if (c->state == CONN_CALLING && !c->secure && ep_secure_start(c, false))
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
+}
+
+/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. */
+static void call_elsewhere(struct conn *c)
+{
+    struct link *l = c->state == CONN_CALLING && !c->alt.link ? nearest(c) : NULL;
+    c->elsewhere_at = TW_NEVER;
+    if (c->state == CONN_LINKING)
+        try_call(c); /* the callee may be back by now, too */
+    if (!l)
+        return;
+    c->links_left &= ~bit_of(c->e, l);
+    c->alt.link = l;
+    if (ep_link_may_call(l))
+        start_alt(c);
 }
 
 int ep_choose_links(struct conn *c)
@@ -585,7 +588,7 @@ void ep_conn_on_link(struct tw_endpoint *e, struct link *l)
 static void fail_call(struct conn *c, uint64_t code, const char *why)
 {
     c->call.on = false;
-    if (c->ice_up || c->connected) { /* it is not needed any more, or made again */
+    if (c->ice_up || c->connected || c->again) { /* it is not needed any more, or made again */
         ep_again_failed(c, code == TW_ENDPOINT_CODE_REFUSED);
         if (c->state != CONN_ENDING)
             ep_conn_choose(c);
@@ -611,6 +614,41 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
     ep_conn_over(c, code, why, false);
 }
 
+static void call_later(struct conn *c)
+{
+    c->call.on = false;
+    c->state = CONN_LINKING;
+    c->give_up_at = c->link_by;
+    c->elsewhere_at = c->e->now + CALL_LATER; /* if the server is there then; else when it is */
+}
+
+/* The server ended before there was an answer: again once it is back, or at another. The callee may have seen the offer, and takes
+ * none twice: under another secret, and without the early data, which must not arrive twice. */
+static void renew_call(struct conn *c)
+{
+    forget_flight(c);
+    drop_secure(c);
+    ep_random(c->e, c->secret, sizeof(c->secret));
+    c->has_nonce = false;
+    c->early_n = 0;
+    c->server_lost = true;
+    call_later(c);
+}
+
+/* One of the two has lost the server. */
+static void lose_call(struct conn *c, const char *why)
+{
+    if (c->call.on && c->state == CONN_CALLING && !c->alt.link) {
+        renew_call(c);
+    } else if (c->call.on && c->state == CONN_TALKING) {
+        c->call.on = false;
+        ep_again_failed(c, false);
+        ep_conn_choose(c);
+    }
+    if (c->call.on || (c->state == CONN_LINKING && c->links_left))
+        fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
+}
+
 void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why)
 {
     for (uint16_t i = 0; i < e->slot_n; i++) {
@@ -619,13 +657,7 @@ void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
             c->alt = (struct call){ 0 };
         if (!c || !c->id || c->call.link != l || c->state == CONN_ENDING)
             continue;
-        if (c->call.on && c->call.early && c->state == CONN_CALLING) { /* it hardly got there: again, when the server is back */
-            c->call.on = false;
-            c->state = CONN_LINKING;
-            c->give_up_at = c->link_by;
-        }
-        if (c->call.on || (c->state == CONN_LINKING && c->links_left))
-            fail_call(c, TW_ENDPOINT_CODE_SERVER, why);
+        lose_call(c, why);
         ep_conn_stir(c);
     }
 }
@@ -842,7 +874,7 @@ void ep_conn_on_word(struct conn *c, const struct tw_word *w)
     bool calling = c->state == CONN_CALLING && c->caller;
     if (calling && w->kind == TW_WORD_RETRY) {
         on_retry(c, w);
-    } else if (c->caller && c->connected && w->kind == TW_WORD_ANSWER) {
+    } else if (c->caller && c->again && w->kind == TW_WORD_ANSWER) {
         ep_again_answered(c);
         ep_hear(c, w);
     } else if (calling && w->kind == TW_WORD_ANSWER) {
@@ -895,6 +927,8 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     }
     if (is_call(&c->alt, l, call)) {
         c->alt = (struct call){ 0 };
+    } else if (reason == TW_RDV_LOST && c->call.on) {
+        lose_call(c, tw_rdv_reason(reason));
     } else if (reason == TW_RDV_OTHER_WAY && c->caller && !c->connected) {
         c->call.on = false; /* theirs is on its way */
         c->give_up_at = e->now + ANSWER_WITHIN;
@@ -903,6 +937,8 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     } else if (reason == TW_RDV_NOT_HERE && c->call.early && c->state == CONN_CALLING && tw_rdv_was_other_day(l->rdv)) {
         c->call.on = false; /* the server knows better what day it is */
         call_again(c);
+    } else if (reason == TW_RDV_NOT_HERE && c->server_lost && c->state == CONN_CALLING && e->now + CALL_LATER < c->link_by) {
+        call_later(c); /* it is not back yet */
     } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
         c->call.on = false; /* the invite may have been redeemed, by us, long ago */
         c->plainly = true;

@@ -114,6 +114,7 @@ struct conn {
     struct tw_bytes run_left;
     tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
     uint64_t again;              /* the last call that was made for it when it stood already */
+    bool server_lost;            /* in the middle of the call: the callee may have lost it, too */
     bool gone;                   /* the server says that the other side has left it: it may be somewhere else */
     tw_time elsewhere_at;        /* a call that nobody has answered is made at another server, too; TW_NEVER */
     tw_time again_at, again_wait; /* the next one may be made; TW_NEVER: none is wanted */

@@ -420,8 +420,7 @@ void tw_node_run(struct tw_node *n)
 int tw_node_address(const struct tw_node *n, char *out, size_t cap)
 {
     const struct tw_endpoint_config *cfg = &n->rt.cfg.endpoint;
-    struct tw_address a = { .key = *tw_endpoint_key(n->rt.endpoint) }; /* which do not change */
-    tw_address_at(&a, cfg->servers, cfg->server_n);
+    struct tw_address a = tw_address_of(tw_endpoint_key(n->rt.endpoint), cfg->servers, cfg->server_n); /* which do not change */
     return tw_address_format(&a, out, cap);
 }
 

@@ -1,10 +1,10 @@
 # A router between IPv6 and IPv4 (tayga). Sourced; needs namespaces.sh and lib.sh.
 
 # translator NAME: there, whose default route is IPv4's and to whose IPv6 networks 2001:db8:6::/64 belongs, 2001:db8:64::/96 leads to
-# IPv4; $TRANSLATOR is its process.
+# IPv4.
 translator() {
     masquerade "$1" 192.168.255.0/24
-    in_ns "$1" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; echo 1 >/proc/sys/net/ipv4/ip_forward'
+    in_ns "$1" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
     cat >"$WORK/tayga.conf" <<CONF
 tun-device nat64
 ipv4-addr 192.168.255.1
@@ -17,11 +17,10 @@ CONF
     ip -n "$1" route add 192.168.255.0/24 dev nat64
     ip -n "$1" route add 2001:db8:64::/96 dev nat64
     ip netns exec "$1" tayga -c "$WORK/tayga.conf" -d >"$WORK/tayga.log" 2>&1 8>&- 9>&- &
-    TRANSLATOR=$!
-    PIDS="$PIDS $TRANSLATOR"
+    PIDS="$PIDS $!"
 }
 
-# advertise NAME INTERFACE: it says so there twice a second (RFC 8781); $ADVERTISER is its process.
+# advertise NAME INTERFACE: it says so there twice a second (RFC 8781).
 advertise() {
     ip netns exec "$1" python3 - "$2" 8>&- 9>&- <<'PY' &
 import socket, struct, sys, time
@@ -37,6 +36,5 @@ while True:
         pass
     time.sleep(0.5)
 PY
-    ADVERTISER=$!
-    PIDS="$PIDS $ADVERTISER"
+    PIDS="$PIDS $!"
 }

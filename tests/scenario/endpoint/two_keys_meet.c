@@ -285,6 +285,28 @@ static void a_server_that_hangs_up_is_given_up(void **state)
     end();
 }
 
+/* The server ends and is back at once, at every moment of a dial. */
+static void a_dial_survives_the_end_of_the_server(void **state)
+{
+    unsigned connected = 0;
+    (void)state;
+    for (unsigned i = 0; i < 80; i++) {
+        begin(2300 + i);
+        both(&home, &hard);
+        run(3 * TW_SEC);
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+        run(i * 5 * TW_MSEC);
+        desk_node_restart(&w.desk);
+        run(20 * TW_SEC);
+        connected += c->connected;
+        if (!c->connected)
+            print_message("after %u ms: %s\n", i * 5, c->closed ? c->why : "not yet");
+        end();
+    }
+    print_message("the server ends in the middle of a dial: %u of 80 connected\n", connected);
+    assert_int_equal(connected, 80);
+}
+
 static void all_kinds_of_networks_meet(void **state)
 {
     const struct sim_nat_kind blocked = { .no_udp = true };
@@ -1125,6 +1147,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(all_kinds_of_networks_meet),
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),
+           cmocka_unit_test(a_dial_survives_the_end_of_the_server),
            cmocka_unit_test(a_callee_that_restarted_is_reached),
            cmocka_unit_test(every_dial_foretells_ports_anew),
            cmocka_unit_test(nobody_home_is_said_at_once),
