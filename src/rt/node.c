@@ -527,7 +527,8 @@ int tw_node_early(struct tw_node *n, uint32_t conn, void *buf, size_t cap, size_
     if (!p)
         return end(n, TW_ENOTFOUND);
     *ret_n = p->early_n < cap ? p->early_n : cap;
-    memcpy(buf, p->early, *ret_n);
+    if (*ret_n)
+        memcpy(buf, p->early, *ret_n);
     return end(n, 0);
 }
 
@@ -549,10 +550,11 @@ const char *tw_node_why(struct tw_node *n, uint32_t conn, uint64_t *ret_code)
 {
     begin(n);
     const struct peer *p = find(n, conn);
+    const char *why = p && p->closed ? p->why : "";
     if (ret_code)
         *ret_code = p ? p->code : 0;
     end(n, 0);
-    return p && p->closed ? p->why : "";
+    return why;
 }
 
 int tw_node_stats(struct tw_node *n, uint32_t conn, struct tw_endpoint_conn *ret)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Several clients at once on several workers; built with TSan this finds races.
+# Several clients at once on several workers, and several threads of an application on the library; built with TSan this finds races.
 . "$(dirname "$0")/../interop/lib.sh"
 start_thalwegd -m 4
 for i in 1 2 3 4 5 6; do
@@ -24,3 +24,8 @@ PIDS=
 grep -q "92 allocations made" "$WORK/thalwegd.log" || fail "allocations are missing"
 grep -q "92 allocations ended" "$WORK/thalwegd.log" || fail "an allocation was not given back"
 cat "$WORK"/client* | grep throughput
+
+start_thalwegd -m 2 --rendezvous-open
+wait_for 5 grep -q "rendezvous at" "$WORK/thalwegd.log" || fail "no rendezvous"
+timeout 120 "$BUILD/tests/node_threads" "$(sed -n 's/.*rendezvous at \([^ ]*\).*/\1/p' "$WORK/thalwegd.log" | head -1)" ||
+    { cat "$WORK/thalwegd.log"; fail "many threads on a node"; }
