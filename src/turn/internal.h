@@ -41,7 +41,6 @@ struct request {
 /* A peer's IP with a permission, or its transport address with a channel too. */
 struct peer {
     struct tw_addr addr;
-    bool used;
     bool keep;         /* refresh what it has */
     bool want_connect, connecting; /* a Connect is wanted; is in flight */
     bool want_channel; /* the request in flight, or the next one, is a ChannelBind */
@@ -79,7 +78,8 @@ struct tw_turn {
     uint16_t ticket_n;         /* 0: none */
     bool moving;               /* the Refresh in flight goes out of move_sock */
     uint32_t move_sock;
-    struct peer *peers;
+    struct peer *peers;        /* room for max_peers */
+    uint16_t peer_n;           /* that have been used */
     uint16_t last_peer;        /* the one used last */
 
     struct held *held, **held_tail, *sent_held;

@@ -4,10 +4,10 @@
 struct peer *turn_peer_find(struct tw_turn *t, const struct tw_addr *addr)
 {
     struct peer *last = &t->peers[t->last_peer];
-    if (last->used && tw_addr_eq(&last->addr, addr))
+    if (t->peer_n && tw_addr_eq(&last->addr, addr))
         return last;
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
-        if (!t->peers[i].used || !tw_addr_eq(&t->peers[i].addr, addr))
+    for (uint16_t i = 0; i < t->peer_n; i++) {
+        if (!tw_addr_eq(&t->peers[i].addr, addr))
             continue;
         t->last_peer = i;
         return &t->peers[i];
@@ -18,8 +18,8 @@ struct peer *turn_peer_find(struct tw_turn *t, const struct tw_addr *addr)
 /* Any peer whose permission covers this address: permissions are by IP. */
 struct peer *turn_peer_permitting(struct tw_turn *t, const struct tw_addr *addr)
 {
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
-        if (t->peers[i].used && t->peers[i].permitted_until > t->now &&
+    for (uint16_t i = 0; i < t->peer_n; i++)
+        if (t->peers[i].permitted_until > t->now &&
             tw_addr_eq_ip(&t->peers[i].addr, addr))
             return &t->peers[i];
     return NULL;
@@ -28,10 +28,10 @@ struct peer *turn_peer_permitting(struct tw_turn *t, const struct tw_addr *addr)
 struct peer *turn_peer_of_channel(struct tw_turn *t, uint16_t number)
 {
     struct peer *last = &t->peers[t->last_peer];
-    if (last->used && last->number == number)
+    if (t->peer_n && last->number == number)
         return last;
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
-        if (t->peers[i].used && t->peers[i].number == number)
+    for (uint16_t i = 0; i < t->peer_n; i++)
+        if (t->peers[i].number == number)
             return &t->peers[i];
     return NULL;
 }
@@ -39,8 +39,7 @@ struct peer *turn_peer_of_channel(struct tw_turn *t, uint16_t number)
 /* A place is free when nothing is kept there and nothing of it lives on at the server. */
 static bool is_free(const struct tw_turn *t, const struct peer *p)
 {
-    return !p->used || (!p->keep && p->permitted_until <= t->now && p->bound_until <= t->now &&
-                        p->rq.txn.due == TW_NEVER);
+    return !p->keep && p->permitted_until <= t->now && p->bound_until <= t->now && p->rq.txn.due == TW_NEVER;
 }
 
 /* The peer's place, a new one if need be; NULL when all are taken. */
@@ -49,15 +48,16 @@ struct peer *turn_peer_add(struct tw_turn *t, const struct tw_addr *addr)
     struct peer *p = turn_peer_find(t, addr);
     if (p)
         return p;
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
-        p = &t->peers[i];
-        if (!is_free(t, p))
-            continue;
-        *p = (struct peer){ .addr = *addr, .used = true, .refresh_at = TW_NEVER };
-        tw_stun_txn_stop(&p->rq.txn);
-        return p;
-    }
-    return NULL;
+    uint16_t i = 0;
+    while (i < t->peer_n && !is_free(t, &t->peers[i]))
+        i++;
+    if (i == t->cfg.max_peers)
+        return NULL;
+    if (i == t->peer_n)
+        t->peer_n++;
+    t->peers[i] = (struct peer){ .addr = *addr, .refresh_at = TW_NEVER };
+    tw_stun_txn_stop(&t->peers[i].rq.txn);
+    return &t->peers[i];
 }
 
 bool turn_has_family(const struct tw_turn *t, const struct tw_addr *peer)
@@ -185,7 +185,5 @@ void turn_peer_response(struct tw_turn *t, struct peer *p, const struct tw_stun_
 
 tw_time turn_peer_deadline(const struct peer *p)
 {
-    if (!p->used)
-        return TW_NEVER;
     return tw_time_min(p->rq.txn.due, p->keep ? p->refresh_at : TW_NEVER);
 }

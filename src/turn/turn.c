@@ -48,8 +48,6 @@ int tw_turn_new(const struct tw_turn_config *cfg, const struct tw_env *env,
         tw_turn_free(t);
         return err;
     }
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
-        tw_stun_txn_stop(&t->peers[i].rq.txn);
     tw_stun_txn_stop(&t->main.txn);
     t->refresh_at = t->expires_at = TW_NEVER;
     env->rng.fill(env->rng.ctx, &first, sizeof(first));
@@ -89,10 +87,7 @@ static void stop(struct tw_turn *t)
     t->refresh_at = t->expires_at = TW_NEVER;
     t->main.want = false;
     tw_stun_txn_stop(&t->main.txn);
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
-        tw_stun_txn_stop(&t->peers[i].rq.txn);
-        t->peers[i] = (struct peer){ .rq.txn.due = TW_NEVER };
-    }
+    t->peer_n = t->last_peer = 0;
     turn_held_drop(t, NULL);
     t->event_n = t->event_at = 0; /* the end is the one thing that must get through */
 }
@@ -416,8 +411,8 @@ void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer)
 
 bool tw_turn_is_bound(const struct tw_turn *t, tw_time now, const struct tw_addr *peer)
 {
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++)
-        if (t->peers[i].used && tw_addr_eq(&t->peers[i].addr, peer))
+    for (uint16_t i = 0; i < t->peer_n; i++)
+        if (tw_addr_eq(&t->peers[i].addr, peer))
             return t->peers[i].bound_until > now;
     return false;
 }
@@ -430,9 +425,9 @@ static void response(struct tw_turn *t, const struct tw_stun_msg *m)
         main_response(t, m);
         return;
     }
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
+    for (uint16_t i = 0; i < t->peer_n; i++) {
         struct peer *p = &t->peers[i];
-        if (p->used && tw_stun_txn_is(&p->rq.txn, m->tid)) {
+        if (tw_stun_txn_is(&p->rq.txn, m->tid)) {
             turn_peer_response(t, p, m);
             return;
         }
@@ -505,9 +500,8 @@ void tw_turn_tick(struct tw_turn *t, tw_time now)
 {
     t->now = now;
     main_tick(t);
-    for (uint16_t i = 0; i < t->cfg.max_peers && has_peers(t); i++)
-        if (t->peers[i].used)
-            turn_peer_tick(t, &t->peers[i]);
+    for (uint16_t i = 0; i < t->peer_n && has_peers(t); i++)
+        turn_peer_tick(t, &t->peers[i]);
 }
 
 static bool request_out(struct tw_turn *t, struct tw_bytes bytes, struct tw_datagram *ret_out)
@@ -533,7 +527,7 @@ bool tw_turn_poll_tx(struct tw_turn *t, struct tw_datagram *ret_out)
             return true;
         }
     }
-    for (uint16_t i = 0; i < t->cfg.max_peers; i++) {
+    for (uint16_t i = 0; i < t->peer_n; i++) {
         struct peer *p = &t->peers[i];
         if (!p->rq.want)
             continue;
@@ -556,7 +550,7 @@ bool tw_turn_poll_event(struct tw_turn *t, struct tw_turn_event *ret_event)
 tw_time tw_turn_deadline(const struct tw_turn *t)
 {
     tw_time at = tw_time_min(t->main.txn.due, t->refresh_at);
-    for (uint16_t i = 0; i < t->cfg.max_peers && has_peers(t); i++)
+    for (uint16_t i = 0; i < t->peer_n && has_peers(t); i++)
         at = tw_time_min(at, turn_peer_deadline(&t->peers[i]));
     return at;
 }
