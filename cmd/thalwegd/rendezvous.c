@@ -7,9 +7,11 @@
 #include "daemon.h"
 #include "log.h"
 #include "rt/desk.h"
+#include "rt/os.h"
 #include "state.h"
 
 enum { SERVERS = 4, LIFETIME = 86400 };
+#define FRESH_FOR (60 * TW_SEC)
 
 /* What the desk borrows: options and configuration are replaced by a reload, these are not. */
 static struct {
@@ -116,6 +118,7 @@ bool rendezvous_start(void)
     r.cfg.desk.max_clients = (uint32_t)(o->rendezvous_clients ? o->rendezvous_clients : 100000);
     r.cfg.desk.max_per_source = (uint32_t)(o->rendezvous_per_source ? o->rendezvous_per_source : 256);
     r.cfg.desk.patch_rate = (uint32_t)(o->rendezvous_rate ? o->rendezvous_rate : 65536);
+    r.cfg.desk.fresh_until = tw_rt_now() + FRESH_FOR;
     r.cfg.desk.page = rendezvous_page;
     r.cfg.tls = c->tls;
     r.cfg.turn = o->stun_only || o->no_tcp ? NULL : to_relay;

@@ -10,6 +10,7 @@
 #define END_WITHIN (500 * TW_MSEC)
 #define LINK_WITHIN (15 * TW_SEC)
 #define CALL_LATER (500 * TW_MSEC)
+#define BACK_WITHIN (5 * TW_SEC)
 #define SEEK_WITHIN (3 * TW_SEC)
 
 /* --- agents ----------------------------------------------------------------------------------------- */
@@ -616,18 +617,28 @@ static void fail_call(struct conn *c, uint64_t code, const char *why)
 
 static void call_later(struct conn *c)
 {
+    forget_flight(c);
+    drop_secure(c);
     c->call.on = false;
     c->state = CONN_LINKING;
     c->give_up_at = c->link_by;
     c->elsewhere_at = c->e->now + CALL_LATER; /* if the server is there then; else when it is */
 }
 
+/* Where the server has just come back, the callee may not be back yet. */
+static bool may_be_back(struct conn *c)
+{
+    tw_time now = c->e->now;
+    if (c->state != CONN_CALLING || c->alt.link || c->links_left || !(c->server_lost || now < c->call.link->fresh_until))
+        return false;
+    c->back_by = c->back_by ? c->back_by : tw_time_min(now + BACK_WITHIN, c->link_by);
+    return now + CALL_LATER <= c->back_by;
+}
+
 /* The server ended before there was an answer: again once it is back, or at another. The callee may have seen the offer, and takes
  * none twice: under another secret, and without the early data, which must not arrive twice. */
 static void renew_call(struct conn *c)
 {
-    forget_flight(c);
-    drop_secure(c);
     ep_random(c->e, c->secret, sizeof(c->secret));
     c->has_nonce = false;
     c->early_n = 0;
@@ -937,8 +948,8 @@ void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsig
     } else if (reason == TW_RDV_NOT_HERE && c->call.early && c->state == CONN_CALLING && tw_rdv_was_other_day(l->rdv)) {
         c->call.on = false; /* the server knows better what day it is */
         call_again(c);
-    } else if (reason == TW_RDV_NOT_HERE && c->server_lost && c->state == CONN_CALLING && e->now + CALL_LATER < c->link_by) {
-        call_later(c); /* it is not back yet */
+    } else if (reason == TW_RDV_NOT_HERE && may_be_back(c)) {
+        call_later(c);
     } else if (reason == TW_RDV_NOT_HERE && c->peer.invited && !c->plainly && c->state == CONN_CALLING) {
         c->call.on = false; /* the invite may have been redeemed, by us, long ago */
         c->plainly = true;

@@ -39,6 +39,7 @@ struct link {
     struct tw_addr local, remote; /* local, family NONE: not known */
     tw_time retry_at, retry_wait, used_at;
     bool online, replaced;
+    tw_time fresh_until;         /* its server was just started: who was there before may not be back yet */
     const char *why;             /* it is not up: the last reason */
     struct tw_ice_server servers[TW_RDV_SERVERS_MAX]; /* that it recommends; strings in `strings` */
     size_t server_n;
@@ -115,6 +116,7 @@ struct conn {
     tw_time give_up_at;          /* CALLING: nobody answers; ENDING: enough */
     uint64_t again;              /* the last call that was made for it when it stood already */
     bool server_lost;            /* in the middle of the call: the callee may have lost it, too */
+    tw_time back_by;             /* ... and is not there: so long it may take to come back; 0: not so */
     bool gone;                   /* the server says that the other side has left it: it may be somewhere else */
     tw_time elsewhere_at;        /* a call that nobody has answered is made at another server, too; TW_NEVER */
     tw_time again_at, again_wait; /* the next one may be made; TW_NEVER: none is wanted */

@@ -6,6 +6,7 @@
 
 #define RETRY_FIRST (500 * TW_MSEC)
 #define RETRY_MAX (60 * TW_SEC)
+#define FRESH_FOR (30 * TW_SEC)
 #define KEEP_FOREIGN (600 * TW_SEC) /* a server of the peer's stays connected so long after the last use */
 
 bool ep_link_is_up(const struct link *l)
@@ -130,6 +131,7 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
     l->retry_wait = 0;
     l->why = NULL;
     l->server_n = 0;
+    l->fresh_until = h->fresh ? e->now + FRESH_FOR : 0;
     if (l->own && !l->lan) {
         struct tw_endpoint_event *ev = ep_push(e, TW_EP_REACHED);
         ev->server = l->server;

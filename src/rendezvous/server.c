@@ -547,6 +547,7 @@ static void greet(struct tw_desk *d, struct client *c, struct tw_bytes token, ui
     c->up = true;
     c->allowed = d->cfg.open || has_token(d, token);
     h.may_register = c->allowed;
+    h.fresh = d->now < d->cfg.fresh_until;
     d->env.rng.fill(d->env.rng.ctx, c->challenge, sizeof(c->challenge));
     memcpy(h.challenge, c->challenge, sizeof(h.challenge));
     bool relay = c->allowed && d->cfg.secret.n && make_credential(d, h.unix_ms, &c->remote, token, &cred) == 0;

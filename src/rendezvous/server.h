@@ -24,6 +24,7 @@ struct tw_desk_config {
     unsigned lifetime;               /* of such a name, seconds */
     uint32_t max_clients;            /* connections */
     uint32_t max_per_source;         /* of one address, or IPv6 /64; 0: as many as it likes */
+    tw_time fresh_until;             /* those who were here before it was started may not be back until then; 0: nobody was */
     uint32_t patch_rate;             /* bytes a second that go directly from caller to callee, per call */
 };
 

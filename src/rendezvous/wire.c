@@ -57,7 +57,7 @@ static struct tw_bytes rd_text(struct tw_rd *r)
     return b;
 }
 
-enum { VERSION = 1, MAY_REGISTER = 1, IS_TURN = 0x80 };
+enum { VERSION = 1, MAY_REGISTER = 1, FRESH = 2, IS_TURN = 0x80 };
 
 int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr *w)
 {
@@ -65,7 +65,7 @@ int tw_rdv_hello_encode(const struct tw_rdv_hello *h, struct tw_wr *w)
     tw_wr_u8(w, VERSION);
     tw_wr_bytes(w, tw_bytes(h->challenge, TW_RDV_CHALLENGE));
     tw_wr_u64(w, h->unix_ms);
-    tw_wr_u8(w, h->may_register ? MAY_REGISTER : 0);
+    tw_wr_u8(w, (uint8_t)((h->may_register ? MAY_REGISTER : 0) | (h->fresh ? FRESH : 0)));
     tw_wr_addr(w, &h->seen);
     tw_wr_u8(w, (uint8_t)h->server_n);
     for (size_t i = 0; i < h->server_n; i++) {
@@ -96,7 +96,9 @@ int tw_rdv_hello_decode(struct tw_bytes in, struct tw_rdv_hello *ret)
     if (challenge.n == TW_RDV_CHALLENGE)
         memcpy(h.challenge, challenge.p, TW_RDV_CHALLENGE);
     h.unix_ms = tw_rd_u64(&r);
-    h.may_register = tw_rd_u8(&r) & MAY_REGISTER;
+    uint8_t flags = tw_rd_u8(&r);
+    h.may_register = flags & MAY_REGISTER;
+    h.fresh = flags & FRESH;
     h.seen = tw_rd_addr(&r);
     size_t n = tw_rd_u8(&r);
     for (size_t i = 0; i < n && !r.error; i++) {

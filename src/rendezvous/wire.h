@@ -59,6 +59,7 @@ struct tw_rdv_hello {
     uint8_t challenge[TW_RDV_CHALLENGE];
     uint64_t unix_ms;
     bool may_register;  /* the token is right, or none is needed */
+    bool fresh;         /* the server was just started: who is not there may be back in a moment */
     struct tw_addr seen; /* the address the client comes from */
     struct tw_rdv_server server[TW_RDV_SERVERS_MAX];
     size_t server_n;

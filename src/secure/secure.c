@@ -718,7 +718,7 @@ void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char
         ngtcp2_ccerr_set_application_error(&why, s->code, (const uint8_t *)s->reason, strlen(s->reason));
         make_bye(s, &why);
     }
-    if (!s->bye) { /* there is nobody to tell */
+    if (!s->bye || !s->completed) { /* there is nobody to tell, or who would wait for long */
         s->closed = true;
         return;
     }

@@ -58,13 +58,21 @@ static void desk_wake(void *ctx, tw_time now)
     desk_pump(n);
 }
 
+static void desk_start(struct desk_node *n)
+{
+    struct tw_env env = { .rng = sim_rng(n->sim) };
+    int err = tw_desk_new(&n->cfg, &env, &n->desk);
+    assert(!err);
+    (void)err;
+    tw_desk_clock(n->desk, sim_now(n->sim), NODE_NOON + (uint64_t)(sim_now(n->sim) / TW_MSEC));
+}
+
 void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struct sim_link link,
                     struct relay_node *relay, bool web)
 {
     static struct tw_rdv_server servers[4];
     static const char secret[] = "s3cret";
     struct tw_desk_config cfg = { .open = true, .lifetime = 86400, .max_clients = 100000, .patch_rate = 65536 };
-    struct tw_env env = { .rng = sim_rng(s) };
     memset(n, 0, sizeof(*n));
     n->sim = s;
     n->host = sim_host(s, ip, NULL, link);
@@ -92,10 +100,8 @@ void desk_node_init(struct desk_node *n, struct sim *s, struct tw_addr ip, struc
         (void)err;
         relay->cfg.unix_offset = (tw_time)NODE_NOON * TW_MSEC - sim_now(s);
     }
-    int err = tw_desk_new(&cfg, &env, &n->desk);
-    assert(!err);
-    (void)err;
-    tw_desk_clock(n->desk, sim_now(s), NODE_NOON);
+    n->cfg = cfg;
+    desk_start(n);
     for (uint32_t i = 0; i < 2; i++) {
         ip.port = i ? DESK_TLS_PORT : DESK_PORT;
         bool ok = sim_tcp_listen(n->host, i, ip, NULL);
@@ -113,6 +119,9 @@ void desk_node_restart(struct desk_node *n)
         tw_desk_disconnected(n->desk, sim_now(n->sim), id);
         stream_close(&n->streams, id);
     }
+    tw_desk_free(n->desk);
+    n->cfg.fresh_until = sim_now(n->sim) + 30 * TW_SEC;
+    desk_start(n);
 }
 
 void desk_node_fini(struct desk_node *n)

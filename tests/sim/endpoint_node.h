@@ -15,6 +15,7 @@ struct desk_node {
     struct sim *sim;
     struct sim_host *host;
     struct tw_desk *desk;
+    struct tw_desk_config cfg;
     struct streams streams;
     uint32_t next;
     uint8_t captured[1 << 20]; /* what it saw of its users */

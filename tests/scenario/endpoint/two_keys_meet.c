@@ -433,6 +433,25 @@ static void every_dial_foretells_ports_anew(void **state)
     }
 }
 
+/* Who is cold dials when the server is back and the callee is not, which waits a moment before it comes. */
+static void a_dial_finds_who_is_not_back_yet(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        begin(2400 + i);
+        put(&w.b, 2, &home, &(struct endpoint_node_config){ .key = 2, .listen = true, .allow_any = true });
+        run(3 * TW_SEC);
+        desk_node_restart(&w.desk);
+        run(10 * TW_MSEC);
+        put(&w.a, 1, &home, &(struct endpoint_node_config){ .key = 1, .no_server = true });
+        struct node_conn *c = endpoint_node_dial(&w.a, &w.b, "hello");
+        run(6 * TW_SEC);
+        assert_true(c->connected);
+        assert_int_equal(at_b()->early_n, 5);
+        end();
+    }
+}
+
 static void a_callee_that_restarted_is_reached(void **state)
 {
     (void)state;
@@ -1148,6 +1167,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(who_is_not_allowed_stays_outside),
            cmocka_unit_test(an_invite_lets_in_so_many_until_then),
            cmocka_unit_test(a_dial_survives_the_end_of_the_server),
+           cmocka_unit_test(a_dial_finds_who_is_not_back_yet),
            cmocka_unit_test(a_callee_that_restarted_is_reached),
            cmocka_unit_test(every_dial_foretells_ports_anew),
            cmocka_unit_test(nobody_home_is_said_at_once),
