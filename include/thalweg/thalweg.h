@@ -45,7 +45,7 @@ struct tw_node_config {
  * TW_ENOMEM, TW_EINVAL, TW_EMALFORMED, TW_ECRYPTO, TW_ESYS. */
 TW_API TW_NODISCARD int tw_node_new(const struct tw_node_config *cfg, struct tw_node **ret_node,
                                     const char **ret_why);
-/* Says goodbye to everybody, for up to three seconds, and ends. No other thread may be in a call. */
+/* Says goodbye to everybody, for up to four seconds, and ends. No other thread may be in a call. */
 TW_API void tw_node_free(struct tw_node *n);
 
 /* This node's address: its key, and its servers. cap: TW_ADDRESS_TEXT_MAX is

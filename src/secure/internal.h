@@ -19,8 +19,9 @@ enum {
     HEARD_OF = 16,             /* the goodbye's last bytes, which no other packet has */
 };
 #define BYE_WITHIN_MIN (500 * TW_MSEC)
-#define BYE_WITHIN_MAX (2 * TW_SEC)
+#define BYE_WITHIN_MAX (3 * TW_SEC)
 #define BYE_WAIT_MIN (50 * TW_MSEC)
+#define BYE_WAIT_MAX (250 * TW_MSEC) /* a path that has just changed may have a PTO of seconds */
 
 /* A stream. In the ready list while it has something to tell, in the send list while it has something to
  * send. */

@@ -724,7 +724,7 @@ void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char
     }
     tw_time pto = (tw_time)ngtcp2_conn_get_pto(s->conn);
     s->bye_until = now + clamp(3 * pto, BYE_WITHIN_MIN, BYE_WITHIN_MAX); /* RFC 9000 §10.2 */
-    s->bye_wait = clamp(pto, BYE_WAIT_MIN, BYE_WITHIN_MAX);
+    s->bye_wait = clamp(pto, BYE_WAIT_MIN, BYE_WAIT_MAX);
     s->bye_at = now + s->bye_wait;
 }
 

@@ -97,7 +97,7 @@ void tw_secure_take(struct tw_secure *s, tw_time now, int64_t stream, size_t n);
 void tw_secure_reset(struct tw_secure *s, tw_time now, int64_t stream, uint64_t code);
 /* TW_EINVAL: larger than TW_SECURE_DATAGRAM_MAX; TW_EFULL: too many wait; TW_ENOMEM. */
 TW_NODISCARD int tw_secure_send_datagram(struct tw_secure *s, tw_time now, struct tw_bytes data);
-/* Says goodbye, again and again until the peer has heard it: then CLOSED comes, or after three PTOs (RFC 9000 §10.2; 0.5 to 2 s); at
+/* Says goodbye, again and again until the peer has heard it: then CLOSED comes, or after three PTOs (RFC 9000 §10.2; 0.5 to 3 s); at
  * once before READY. reason: what the peer is told. */
 void tw_secure_close(struct tw_secure *s, tw_time now, uint64_t code, const char *reason);
 
