@@ -71,6 +71,7 @@ struct tw_secure {
     tw_time last_switch;
     unsigned switches;         /* since something was acknowledged */
     bool switch_wanted;        /* there was one too soon */
+    tw_time quiet_at;          /* of a client: until then it says something each second; 0: it need not */
     tw_time acked_at;          /* something was, since the path changed; 0: nothing */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;

@@ -9,6 +9,7 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
+#define TALK_AFTER_SWITCH (10 * TW_SEC)
 #define SWITCH_PAUSE TW_SEC /* between changes of path; longer after some after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
@@ -367,6 +368,10 @@ static void begin_switch(struct tw_secure *s)
         s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
         return;
     }
+    /* A server that holds back what the new path may not take yet, or counts as in flight what died with the old one, can do nothing
+     * until it hears from us, who may have nothing to say. */
+    ngtcp2_conn_set_keep_alive_timeout(s->conn, SWITCH_PAUSE);
+    s->quiet_at = s->now + TALK_AFTER_SWITCH;
     s->local.sin_addr.s_addr++;
     if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)s->now))
         s->local.sin_addr.s_addr--; /* no connection ID left: goes on as it was */
@@ -489,6 +494,10 @@ void tw_secure_tick(struct tw_secure *s, tw_time now)
     }
     if (now >= late_switch_at(s))
         late_switch(s);
+    if (s->quiet_at && now >= s->quiet_at) {
+        s->quiet_at = 0;
+        ngtcp2_conn_set_keep_alive_timeout(s->conn, UINT64_MAX);
+    }
     if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
         return;
     int err = ngtcp2_conn_handle_expiry(s->conn, (ngtcp2_tstamp)now);

@@ -330,9 +330,20 @@ static void all_end_with_every_byte(void **state)
     free(pause);
 }
 
+static void these_ended_badly_once(void **state)
+{
+    static const uint64_t seeds[] = {
+        1018904, /* the callee held back what a new path may not take yet, all of what it had sent was lost, and the caller had nothing to say */
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(seeds); i++)
+        (void)live(seeds[i]);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone), cmocka_unit_test(all_end_with_every_byte) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone), cmocka_unit_test(these_ended_badly_once),
+                                        cmocka_unit_test(all_end_with_every_byte) };
     if (argc > 1)
         stories = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)
