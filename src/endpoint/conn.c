@@ -471,13 +471,16 @@ static void try_call(struct conn *c)
         ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "out of memory", false);
 }
 
-/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. */
+/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. Where it died before the call was
+ * made, it or the callee may be back by now. */
 static void call_elsewhere(struct conn *c)
 {
-    struct link *l = c->state == CONN_CALLING && !c->alt.link ? nearest(c) : NULL;
     c->elsewhere_at = TW_NEVER;
-    if (c->state == CONN_LINKING)
-        try_call(c); /* the callee may be back by now, too */
+    if (c->state == CONN_LINKING) {
+        try_call(c);
+        return;
+    }
+    struct link *l = c->state == CONN_CALLING && !c->alt.link ? nearest(c) : NULL;
     if (!l)
         return;
     c->links_left &= ~bit_of(c->e, l);

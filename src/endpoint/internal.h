@@ -118,7 +118,7 @@ struct conn {
     bool server_lost;            /* in the middle of the call: the callee may have lost it, too */
     tw_time back_by;             /* ... and is not there: so long it may take to come back; 0: not so */
     bool gone;                   /* the server says that the other side has left it: it may be somewhere else */
-    tw_time elsewhere_at;        /* a call that nobody has answered is made at another server, too; TW_NEVER */
+    tw_time elsewhere_at;        /* CALLING: the call is made at another server, too; LINKING: it is made again; TW_NEVER */
     tw_time again_at, again_wait; /* the next one may be made; TW_NEVER: none is wanted */
     struct tw_bytes doubled;     /* a packet that goes by a second way, too: view into run */
     tw_time link_by;             /* until then a server must be reached */

@@ -72,7 +72,7 @@ timeout 20 turnutils_uclient -u someone -W wrong -p "$PORT" -y -n 1 127.0.0.1 >"
 echo "ok: a wrong secret does not work"
 
 # Behaviour discovery: two addresses, two ports.
-start_server "$WORK/nat.log" -L 127.0.0.1 -L 127.0.0.2 -p $((PORT > 40000 ? PORT - 15000 : PORT + 15000)) --no-tcp --no-tls -S --tls-listening-port 0
+start_server "$WORK/nat.log" -L 127.0.0.1 -L 127.0.0.2 -p $((PORT > 40000 ? PORT - 15000 : PORT + 15000)) --no-tcp --no-tls -S
 turnutils_natdiscovery -m -f -p "$PORT" 127.0.0.1 >"$WORK/nat" 2>&1 || true
 grep -q "NAT with Endpoint Independent Mapping" "$WORK/nat" && grep -q "NAT with Endpoint Independent Filtering" "$WORK/nat" ||
     { cat "$WORK/nat"; fail "natdiscovery does not see what there is"; }

@@ -56,7 +56,7 @@ wait_for() {
 }
 
 # start_server LOG [options]: thalwegd with just these options and a port of its own; it is $SERVER,
-# its port is $PORT, UDP and TCP.
+# its port is $PORT, UDP and TCP. None is at the default ports, not even of TLS: other tests run beside it.
 start_server() {
     log=$1
     shift
@@ -64,7 +64,7 @@ start_server() {
     # seccomp: where it is built in, the sandbox stays off.
     sandbox=
     nm "$BUILD/thalwegd" 2>/dev/null | grep -q __asan_init && sandbox=--no-sandbox
-    "$BUILD/thalwegd" -p 0 $sandbox "$@" >"$log" 2>&1 &
+    "$BUILD/thalwegd" -p 0 --tls-listening-port 0 $sandbox "$@" >"$log" 2>&1 &
     SERVER=$!
     PIDS="$PIDS $SERVER"
     PORT=
@@ -92,7 +92,7 @@ own_address() {
 }
 start_outside() {
     own_address
-    start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 --tls-listening-port 0 -m 2 "$@"
+    start_server "$WORK/log" -L 127.0.0.1 -L "$IP" -E "$IP" -u user:pass -r realm --no-rfc5780 -m 2 "$@"
     wait_for 5 grep -q "listening on tcp $IP" "$WORK/log"
     PORT=$(sed -n "s/.*listening on udp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)
     TCP=$(sed -n "s/.*listening on tcp $IP:\([0-9]*\).*/\1/p" "$WORK/log" | head -1)

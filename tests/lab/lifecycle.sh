@@ -30,14 +30,14 @@ wait_for 3 bash -c "! kill -0 $SERVER" || fail "a second SIGTERM does not end it
 echo "ok: a second SIGTERM ends it"
 
 # --- killed and started again under load, on the same port
-start_thalwegd -m 2 --no-tls
+start_thalwegd -m 2
 was=$PORT
 traffic one "127.0.0.1:$PORT"
 wait_for 5 grep -q "permission and channel" "$WORK/one" || fail "no traffic"
 kill -KILL "$SERVER"
 sleep 0.2
 pgrep -f "thalwegd.*$WORK" >/dev/null && fail "the helper outlives its server"
-start_thalwegd -m 2 --no-tls -p "$was"
+start_thalwegd -m 2 -p "$was"
 timeout 20 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$was" >"$WORK/two" 2>&1 || { cat "$WORK/two"; fail "no service after kill -9"; }
 kill -TERM "$SERVER"
 echo "ok: kill -9 and start again"
@@ -123,7 +123,7 @@ wait_for 5 bash -c "! kill -0 $new" || fail "the successor does not end"
 echo "ok: a successor took over in the middle of UDP, TLS, DTLS and TCP relaying, nothing lost"
 
 # --- the successor is killed while the old one still waits for an allocation: both end, and the next server can start
-start_thalwegd -m 2 --no-tls --pidfile "$WORK/pid"
+start_thalwegd -m 2 --pidfile "$WORK/pid"
 was=$PORT
 old=$SERVER
 traffic one "127.0.0.1:$was"
@@ -135,7 +135,7 @@ wait_for 5 bash -c "[ \"\$(cat $WORK/pid)\" != $old ]" || fail "the pid file is 
 kill -0 "$old" || fail "the old one ended with live allocations"
 kill -KILL "$(cat "$WORK/pid")"
 wait_for 3 bash -c "! kill -0 $old" || { cat "$WORK/thalwegd.log"; fail "the old one stays without its successor"; }
-start_thalwegd -m 2 --no-tls -p "$was"
+start_thalwegd -m 2 -p "$was"
 kill -TERM "$SERVER"
 kill $one
 echo "ok: a successor that is killed takes the old one with it"

@@ -14,14 +14,6 @@ serve() {
     "${THALWEGD[@]}" --rendezvous-per-source 10000 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
     wait_for 5 test -s "$WORK/pid"
 }
-# As a service manager does: while one that was replaced ends with its last allocation, no other can start.
-serve_again() {
-    for _ in $(seq 30); do
-        rm -f "$WORK/pid"
-        serve && return
-    done
-    return 1
-}
 serve
 url=$(url_of "$WORK/thalwegd") || { echo "$url"; exit 1; }
 XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --allow-any --no-port-mapping --no-lan -s "$url" >"$WORK/listen" 2>&1 &
@@ -62,7 +54,7 @@ done
 happens() {
     server=$(cat "$WORK/pid" 2>/dev/null)
     case $((RANDOM % 5)) in
-    0) kill -9 "$server" && sleep 0.5 && serve_again && echo "the server was killed and started" ;;
+    0) kill -9 "$server" && rm -f "$WORK/pid" && sleep 0.5 && serve && echo "the server was killed and started" ;;
     1) kill -USR2 "$server" && echo "the server was upgraded" ;;
     2) kill -STOP "$server" && sleep 2 && kill -CONT "$server" && echo "the server was stopped for 2 s" ;;
     3) kill -STOP $LISTENER && sleep 2 && kill -CONT $LISTENER && echo "the listener was stopped for 2 s" ;;

@@ -116,7 +116,6 @@ void desk_node_restart(struct desk_node *n)
         uint32_t id = n->streams.all[i].id;
         if (!id)
             continue;
-        tw_desk_disconnected(n->desk, sim_now(n->sim), id);
         stream_close(&n->streams, id);
     }
     tw_desk_free(n->desk);

@@ -408,11 +408,14 @@ static void many_streams_one_after_the_other(void **state)
 
 static unsigned lost;
 
-/* The first `lost` of what is short, as goodbyes and what answers them are. */
+/* The first `lost` packets. */
 static bool lose_first(struct net *n, int to, uint8_t *p, size_t size)
 {
     (void)n, (void)to, (void)p, (void)size;
-    return !lost || lost-- == 0;
+    if (!lost)
+        return true;
+    lost--;
+    return false;
 }
 
 /* How long the one that hangs up waits then. */
