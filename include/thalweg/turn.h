@@ -93,7 +93,8 @@ TW_API TW_NODISCARD int tw_turn_new(const struct tw_turn_config *cfg, const stru
 /* Frees without telling the server; close first to be polite. NULL is fine. */
 TW_API void tw_turn_free(struct tw_turn *t);
 
-/* Asks for the allocation. TW_ESTATE when asked before. */
+/* Asks for the allocation. Where the server still has one of this user's for the same socket (437: the answer got lost, or the client
+ * before this one ended without a word), that is ended first: so one socket is for one allocation. TW_ESTATE when asked before. */
 TW_API TW_NODISCARD int tw_turn_allocate(struct tw_turn *t, tw_time now);
 
 /* Permission for peer's IP address (RFC 8656 §9), kept until tw_turn_forget().

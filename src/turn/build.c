@@ -65,7 +65,8 @@ static struct tw_bytes build_refresh(struct tw_turn *t)
 {
     struct tw_stun_enc e;
     begin(t, &e, TW_STUN_REFRESH, &t->main);
-    tw_stun_add_u32(&e, TW_STUN_A_LIFETIME, t->state == TURN_CLOSING ? 0 : t->lifetime);
+    bool ends = t->state == TURN_CLOSING || t->state == TURN_CLEARING;
+    tw_stun_add_u32(&e, TW_STUN_A_LIFETIME, ends ? 0 : t->lifetime);
     if (t->moving)
         tw_stun_add(&e, TW_STUN_A_MOBILITY_TICKET, tw_bytes(t->ticket, t->ticket_n));
     return end(t, &e);

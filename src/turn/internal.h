@@ -25,6 +25,7 @@ enum {
 enum turn_state {
     TURN_IDLE,
     TURN_ALLOCATING,
+    TURN_CLEARING,   /* ends the allocation of before that is in the way */
     TURN_READY,
     TURN_REFRESHING, /* ready, with a Refresh in flight */
     TURN_CLOSING,
@@ -73,6 +74,7 @@ struct tw_turn {
     struct tw_addr relayed[2], mapped;
     unsigned relayed_n;
     uint8_t redirects;
+    bool cleared;              /* an allocation of before has been ended: once is enough */
     uint16_t next_channel;
     uint8_t ticket[TICKET_MAX];
     uint16_t ticket_n;         /* 0: none */

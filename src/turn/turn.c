@@ -139,6 +139,7 @@ static void start_main(struct tw_turn *t, enum turn_state state)
     t->state = state;
     t->main.challenges = 0;
     tw_stun_txn_start(&t->main.txn, &t->env.rng, t->now);
+    t->main.want = tw_stun_txn_step(&t->main.txn, t->cfg.timing, t->cfg.stream, t->now) > 0;
 }
 
 int tw_turn_allocate(struct tw_turn *t, tw_time now)
@@ -147,7 +148,6 @@ int tw_turn_allocate(struct tw_turn *t, tw_time now)
     if (t->state != TURN_IDLE)
         return TW_ESTATE;
     start_main(t, TURN_ALLOCATING);
-    tw_turn_tick(t, now);
     return 0;
 }
 
@@ -160,13 +160,13 @@ void tw_turn_close(struct tw_turn *t, tw_time now)
         return;
     case TURN_IDLE:
     case TURN_ALLOCATING:
+    case TURN_CLEARING:
         end(t, TW_TURN_CLOSED, 0, "");
         return;
     case TURN_READY:
     case TURN_REFRESHING:
         t->refresh_at = TW_NEVER;
         start_main(t, TURN_CLOSING);
-        tw_turn_tick(t, now);
         return;
     }
 }
@@ -259,12 +259,10 @@ static bool follow_redirect(struct tw_turn *t, const struct tw_stun_msg *m)
     }
     t->cfg.server = to;
     t->cred.ready = t->cred.proven = false; /* the other server has a nonce of its own */
+    t->cleared = false;
     start_main(t, TURN_ALLOCATING);
-    t->main.want = tw_stun_txn_step(&t->main.txn, t->cfg.timing, false, t->now) > 0;
     return true;
 }
-
-static void main_tick(struct tw_turn *t);
 
 static void not_moved(struct tw_turn *t, unsigned code, const char *why)
 {
@@ -302,7 +300,13 @@ static void main_error(struct tw_turn *t, const struct tw_stun_msg *m)
     if (t->state == TURN_ALLOCATING && code == TW_STUN_CODE_MOBILITY_FORBIDDEN && t->cfg.mobility) {
         t->cfg.mobility = false; /* RFC 8016 §3.1: go on without */
         start_main(t, TURN_ALLOCATING);
-        main_tick(t);
+        return;
+    }
+    /* One whose answer did not get here before we gave up, or of a client that is no more. The server ends it for its own
+     * user only, so what we ask then is an Allocate in any case. */
+    if (t->state == TURN_ALLOCATING && code == TW_STUN_CODE_ALLOCATION_MISMATCH && !t->cleared) {
+        t->cleared = true;
+        start_main(t, TURN_CLEARING);
         return;
     }
     if (t->state == TURN_CLOSING)
@@ -335,7 +339,9 @@ static void main_response(struct tw_turn *t, const struct tw_stun_msg *m)
     unsigned expected = t->state == TURN_ALLOCATING ? TW_STUN_ALLOCATE : TW_STUN_REFRESH;
     if (m->method != expected || !turn_judge(t, &t->main, m))
         return;
-    if (m->cls == TW_STUN_ERROR)
+    if (t->state == TURN_CLEARING)
+        start_main(t, TURN_ALLOCATING);
+    else if (m->cls == TW_STUN_ERROR)
         main_error(t, m);
     else if (t->state == TURN_ALLOCATING)
         allocated(t, m);
@@ -398,7 +404,6 @@ int tw_turn_move(struct tw_turn *t, tw_time now, uint32_t sock)
     t->move_sock = sock;
     t->refresh_at = TW_NEVER;
     start_main(t, TURN_REFRESHING);
-    tw_turn_tick(t, now);
     return 0;
 }
 
@@ -482,7 +487,7 @@ static void main_tick(struct tw_turn *t)
     int step = tw_stun_txn_step(&t->main.txn, t->cfg.timing, t->cfg.stream, t->now);
     if (step > 0)
         t->main.want = true;
-    else if (step < 0 && t->state == TURN_ALLOCATING)
+    else if (step < 0 && (t->state == TURN_ALLOCATING || t->state == TURN_CLEARING))
         end(t, TW_TURN_FAILED, 0, why_failed(0));
     else if (step < 0 && t->moving)
         not_moved(t, 0, "the server does not answer on the new way");
