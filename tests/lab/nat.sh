@@ -67,6 +67,16 @@ in_ns client "$BUILD/thalweg" turn --mobility -u user -w pass --no-throughput --
 grep -q "moved to another port" "$WORK/err" || { cat "$WORK/err"; fail "mobility"; }
 echo "ok: TCP relaying and mobility"
 
+# A client is killed, and the next one has its ports: what the server still has for them is ended.
+in_ns echo bash -c 'echo 50000 50001 >/proc/sys/net/ipv4/ip_local_port_range'
+ip netns exec echo "$BUILD/thalweg" turn -u user -w pass --no-throughput --pings 1000 11.0.1.2 >"$WORK/err" 2>&1 &
+killed=$!
+wait_for 5 grep -q "permission and channel" "$WORK/err" || { cat "$WORK/err"; fail "no traffic"; }
+kill -KILL $killed
+in_ns echo "$BUILD/thalweg" turn -u user -w pass --no-throughput 11.0.1.2 >"$WORK/err" 2>&1 ||
+    { cat "$WORK/err" "$WORK/log"; fail "after a client that was killed"; }
+echo "ok: what a killed client left is not in the way"
+
 # What the NAT does: this one draws a port for each destination ...
 nat() { in_ns client "$BUILD/thalweg" nat --json --timeout 600 11.0.1.2 >"$WORK/nat" || { cat "$WORK/nat"; fail "thalweg nat"; }; }
 nat
