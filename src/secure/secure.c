@@ -9,7 +9,8 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define TALK_AFTER_SWITCH (10 * TW_SEC)
+#define TALK_AFTER_SWITCH (30 * TW_SEC)
+#define STUCK_AFTER (3 * TW_SEC)
 #define SWITCH_PAUSE TW_SEC /* between changes of path; longer after some after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
@@ -368,8 +369,8 @@ static void begin_switch(struct tw_secure *s)
         s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
         return;
     }
-    /* A server that holds back what the new path may not take yet, or counts as in flight what died with the old one, can do nothing
-     * until it hears from us, who may have nothing to say. */
+    /* A server that holds back what the new path may not take yet, or is stuck, can do nothing until it hears from us, who may have
+     * nothing to say. */
     ngtcp2_conn_set_keep_alive_timeout(s->conn, SWITCH_PAUSE);
     s->quiet_at = s->now + TALK_AFTER_SWITCH;
     s->local.sin_addr.s_addr++;
@@ -385,6 +386,18 @@ static void late_switch(struct tw_secure *s)
     s->switch_wanted = false;
     ngtcp2_conn_get_conn_info(s->conn, &now);
     if (now.bytes_in_flight && !s->acked_at)
+        begin_switch(s);
+}
+
+/* Where a new path may not take any more yet (RFC 9000 §8.1), ngtcp2 lets go of its loss timer and does not set it again when the peer
+ * is heard (RFC 9002 §A.6): with the window full of what got lost it says nothing for ever. On yet another path it begins anew. */
+static void help_if_stuck(struct tw_secure *s)
+{
+    ngtcp2_conn_info now;
+    if (!s->cfg.server || !s->conn || s->now < tw_time_add(s->acked_at > s->last_switch ? s->acked_at : s->last_switch, STUCK_AFTER))
+        return;
+    ngtcp2_conn_get_conn_info(s->conn, &now);
+    if (now.bytes_in_flight >= now.cwnd)
         begin_switch(s);
 }
 
@@ -467,6 +480,7 @@ void tw_secure_recv(struct tw_secure *s, tw_time now, const struct tw_datagram *
     size_t step = in->segment ? in->segment : all.n;
     s->now = now;
     s->bytes_received += all.n;
+    help_if_stuck(s);
     for (size_t at = 0; at < all.n && !s->closed; at += step)
         recv_one(s, all.p + at, all.n - at < step ? all.n - at : step, in->tos);
 }

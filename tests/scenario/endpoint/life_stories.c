@@ -334,6 +334,7 @@ static void these_ended_badly_once(void **state)
 {
     static const uint64_t seeds[] = {
         1018904, /* the callee held back what a new path may not take yet, all of what it had sent was lost, and the caller had nothing to say */
+        30029341, /* ... or had, and was heard, and yet the callee did not send again */
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(seeds); i++)

@@ -333,6 +333,39 @@ static void a_new_path_is_taken_without_losing_anything(void **state)
     tear_down();
 }
 
+static tw_time deaf_until;
+
+/* The client hears nothing until then. */
+static bool deaf(struct net *n, int to, uint8_t *p, size_t len)
+{
+    (void)p, (void)len;
+    return to || n->now >= deaf_until;
+}
+
+/* All that a server may send on a new path before it is validated fills its window, and is lost. */
+static void a_server_goes_on_when_all_on_a_new_path_was_lost(void **state)
+{
+    static const uint8_t some[12000];
+    (void)state;
+    for (size_t says = 0; says <= sizeof(some); says += 400) {
+        int64_t id;
+        size_t n;
+        set_up(NULL, NULL, 9);
+        run_for(TW_SEC);
+        for (int k = 0; k < 2; k++)
+            tw_secure_set_mtu(net.end[k], net.now, 8192);
+        transfer(1, 100000, TW_SEC, false);
+        for (int k = 0; k < 2; k++)
+            tw_secure_new_path(net.end[k], net.now);
+        assert_ok(tw_secure_open(net.end[0], net.now, &id));
+        assert_ok(tw_secure_write(net.end[0], net.now, id, tw_bytes(some, says), false, &n));
+        deaf_until = net.now + 2 * TW_SEC;
+        net.pass = deaf;
+        transfer(1, 300000, 60 * TW_SEC, false);
+        tear_down();
+    }
+}
+
 static void packets_are_as_large_as_the_path(void **state)
 {
     struct tw_secure_stats st;
@@ -470,7 +503,7 @@ int main(void)
         cmocka_unit_test(a_wrong_key_is_refused_by_either_side),
         cmocka_unit_test(who_has_not_the_secret_gets_no_byte),
         cmocka_unit_test(loss_and_tampering_are_survived),
-        cmocka_unit_test(a_new_path_is_taken_without_losing_anything),
+        cmocka_unit_test(a_new_path_is_taken_without_losing_anything), cmocka_unit_test(a_server_goes_on_when_all_on_a_new_path_was_lost),
         cmocka_unit_test(packets_are_as_large_as_the_path),
         cmocka_unit_test(a_writer_waits_for_the_reader),
         cmocka_unit_test(many_streams_one_after_the_other),
