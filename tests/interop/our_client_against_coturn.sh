@@ -28,7 +28,7 @@ assert [e["event"] for e in events] == ["allocated", "allocated", "bound", "echo
 assert events[3]["answered"] == events[3]["sent"] == 20, events
 PY
 "$BUILD/thalweg" turn -u user -w wrong "127.0.0.1:$PORT" 2>"$WORK/err" && fail "a wrong password worked"
-grep -q "401" "$WORK/err" || { cat "$WORK/err"; fail "the error does not say 401"; }
+grep -q "(401 Unauthenticated)" "$WORK/err" || { cat "$WORK/err"; fail "the error does not say 401"; }
 echo "ok: a wrong password is called one"
 "$BUILD/thalweg" turn -u user -w pass "turns:127.0.0.1:$TLS_PORT" 2>"$WORK/err" && fail "a certificate of nobody's was taken"
 grep -qi "not trusted" "$WORK/err" || { cat "$WORK/err"; fail "the error does not say why"; }

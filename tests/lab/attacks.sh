@@ -59,7 +59,7 @@ for _ in $(seq 80); do
     FDS="$FDS $fd"
 done
 turn --pings 1 "127.0.0.1:$PORT" && fail "an allocation without a file"
-grep -q 508 "$WORK/turn" || { cat "$WORK/turn"; fail "not 508 without files"; }
+grep -q "(508 " "$WORK/turn" || { cat "$WORK/turn"; fail "not 508 without files"; }
 cpu=$(awk '{ print $14 + $15 }' /proc/"$SERVER"/stat)
 sleep 1
 [ $(($(awk '{ print $14 + $15 }' /proc/"$SERVER"/stat) - cpu)) -lt 50 ] || fail "it spins when it is out of files"

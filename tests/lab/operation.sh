@@ -61,7 +61,7 @@ turn -u "$name" -w "$password" 127.0.0.1 || { cat "$WORK/turn"; fail "a time-lim
 { read -r name; read -r password; } < <(adm credential dave 0)
 turn -u "$name" -w "$password" 127.0.0.1 && fail "an expired name gets in"
 adm user quota bob 1
-wait_for 8 bash -c "timeout 20 $T turn --no-throughput --pings 1 -u bob -w pa55 127.0.0.1 2>&1 | grep -q 486" || fail "a quota of one lets two in"
+wait_for 8 bash -c "timeout 20 $T turn --no-throughput --pings 1 -u bob -w pa55 127.0.0.1 2>&1 | grep -q \"(486 \"" || fail "a quota of one lets two in"
 adm ban address 127.0.0.1
 wait_for 8 bash -c "! timeout 12 $T turn --no-throughput --pings 1 -u user -w pass 127.0.0.1" || fail "a banned address gets in"
 adm unban address 127.0.0.1
