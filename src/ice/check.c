@@ -238,11 +238,14 @@ static tw_time first_wait(const struct tw_ice *a, const struct pair *p, const st
     return d->ta * busy > d->rto ? d->ta * busy : d->rto;
 }
 
-/* The path, and there is no better one: whoever uses it may know another way. */
+/* The path, and there is no better one. One that failed before may work now, and whoever uses it may know another way. */
 static void say_silence(struct tw_ice *a, const struct pair *p)
 {
-    if (a->comps[p->comp].path == (uint16_t)(p - a->pairs))
-        ice_note(a, TW_ICE_SILENCE, p->comp, 0);
+    struct component *c = &a->comps[p->comp];
+    if (c->path != (uint16_t)(p - a->pairs))
+        return;
+    c->search = true;
+    ice_note(a, TW_ICE_SILENCE, p->comp, 0);
 }
 
 #define SILENT_AGAIN (300 * TW_MSEC)

@@ -160,6 +160,7 @@ struct gateway {
 struct component {
     uint16_t path;        /* index of the pair data goes over, NONE */
     bool announced;       /* PATH has been said */
+    bool search;          /* the path has fallen silent, and there is no better one: all is to be tried again */
     tw_time valid_since;  /* when the first pair became valid; TW_NEVER */
     tw_time better_since; /* since when another pair has been better than the path; TW_NEVER */
     uint16_t better;

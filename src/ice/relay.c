@@ -108,11 +108,18 @@ static bool has_other(const struct tw_ice *a, const struct relay *r)
     return false;
 }
 
-/* A server that did not answer, or was full, may do better later; one that refused us will again. */
+/* A server that did not answer, was full, or has lost our allocation, may do better later, and what another client has at our port
+ * ends in time; one that refused us will again. */
+static bool may_do_better(unsigned code)
+{
+    return !code || code >= 500 || code == TW_STUN_CODE_QUOTA_REACHED || code == TW_STUN_CODE_ALLOCATION_MISMATCH ||
+           code == TW_STUN_CODE_WRONG_CREDENTIALS;
+}
+
 static void plan_again(struct tw_ice *a, struct relay *r)
 {
     enum { FIRST_SEC = 10, LAST_SEC = 320 };
-    if (a->closing || (r->code && r->code < 500 && r->code != TW_STUN_CODE_QUOTA_REACHED))
+    if (a->closing || !may_do_better(r->code))
         return;
     r->wait = !r->wait ? FIRST_SEC * TW_SEC
               : 2 * r->wait < LAST_SEC * TW_SEC ? 2 * r->wait : LAST_SEC * TW_SEC;
@@ -236,6 +243,7 @@ static void allocated(struct tw_ice *a, uint16_t relay, const struct tw_turn_eve
     bool udp = a->bases[link].kind == BASE_UDP;
     struct tw_addr server = a->servers[a->relays[relay].server].addr;
     a->relays[relay].ready = true;
+    a->relays[relay].wait = 0;
     if (udp) {
         ice_nat_sample(a, link, &server, &ev->mapped, a->now);
         ice_local_add(a, link, TW_ICE_SRFLX, &ev->mapped, &server);

@@ -442,6 +442,11 @@ void ice_select_tick(struct tw_ice *a)
     for (uint16_t i = 0; i < a->pair_n; i++)
         expire(a, &a->pairs[i]);
     for (uint16_t c = 0; c < a->comp_n; c++) {
+        if (a->comps[c].search) {
+            retry_all(a, c);
+            ice_check_tick(a);
+        }
+        a->comps[c].search = false;
         choose(a, c);
         retry_direct(a, c);
         if (is_settled(a, c) && has_excess(a, c)) {

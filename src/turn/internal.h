@@ -129,6 +129,8 @@ bool turn_next_data(struct tw_turn *t, struct tw_turn_event *ret);
 /* turn.c */
 struct tw_turn_event *turn_event(struct tw_turn *t, enum tw_turn_event_type type);
 void turn_lost(struct tw_turn *t, unsigned code, const char *why);
+/* What this error says of the allocation itself; NULL: nothing, it is about the request. */
+const char *turn_why_lost(unsigned code);
 /* What a judged response means for a request: 1 it is an answer, 0 it was dealt with. */
 int turn_judge(struct tw_turn *t, struct request *rq, const struct tw_stun_msg *m);
 

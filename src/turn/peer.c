@@ -141,8 +141,8 @@ static void refused(struct tw_turn *t, struct peer *p, const struct tw_stun_msg 
     unsigned code = 0;
     struct tw_bytes reason;
     tw_stun_get_error(m, &code, &reason);
-    if (code == TW_STUN_CODE_ALLOCATION_MISMATCH)
-        turn_lost(t, code, "the server no longer knows the allocation; it may have restarted");
+    if (turn_why_lost(code))
+        turn_lost(t, code, turn_why_lost(code));
     else
         refuse(t, p, code, "the server refused the peer");
 }

@@ -108,6 +108,18 @@ void turn_lost(struct tw_turn *t, unsigned code, const char *why)
         end(t, TW_TURN_LOST, code, why);
 }
 
+const char *turn_why_lost(unsigned code)
+{
+    switch (code) {
+    case TW_STUN_CODE_ALLOCATION_MISMATCH:
+        return "the server no longer knows the allocation; it may have restarted";
+    case TW_STUN_CODE_WRONG_CREDENTIALS:
+        return "a NAT on the way has given us the port of another client, who has an allocation there";
+    default:
+        return NULL;
+    }
+}
+
 static const char *why_failed(unsigned code)
 {
     switch (code) {
@@ -312,9 +324,7 @@ static void main_error(struct tw_turn *t, const struct tw_stun_msg *m)
     if (t->state == TURN_CLOSING)
         end(t, TW_TURN_CLOSED, 0, ""); /* 437: it was gone already, which is what we wanted */
     else if (t->state == TURN_REFRESHING)
-        turn_lost(t, code, code == TW_STUN_CODE_ALLOCATION_MISMATCH
-                               ? "the server no longer knows the allocation; it may have restarted"
-                               : "the server refused to refresh the allocation");
+        turn_lost(t, code, turn_why_lost(code) ? turn_why_lost(code) : "the server refused to refresh the allocation");
     else if (code != TW_STUN_CODE_TRY_ALTERNATE || !follow_redirect(t, m))
         end(t, TW_TURN_FAILED, code, why_failed(code));
 }

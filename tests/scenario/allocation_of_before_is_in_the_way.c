@@ -77,5 +77,52 @@ static void the_server_falls_silent(void **state)
     story_end(st);
 }
 
+/* A NAT that has forgotten all gives us the port of a client who is no more: what we send goes by way of its allocation, and what we
+ * ask for is refused (441). Ours is out of reach. */
+static void a_nat_puts_us_there(tw_time wait, int (*ask)(struct tw_turn *, tw_time, const struct tw_addr *))
+{
+    struct story *st = story_begin(1);
+    struct turn_node gone;
+    assert_ok(tw_relay_users_add(st->relay.users, "other", "word"));
+    story_start(st, (struct tw_turn_config){ 0 });
+    turn_node_fini(&st->client);
+    struct sim_nat *nat = sim_nat(st->sim, ip("198.51.100.1"), (struct sim_nat_kind){ .ports = SIM_PORTS_PRESERVED }, NULL);
+    turn_node_init(&gone, st->sim, ip("10.0.0.1"), nat, CLEAN, &st->relay, (struct tw_turn_config){ .username = "other", .password = "word" });
+    turn_node_init(&st->client, st->sim, ip("10.0.0.2"), nat, CLEAN, &st->relay, (struct tw_turn_config){ 0 });
+    turn_node_allocate(&gone);
+    turn_node_allocate(&st->client);
+    sim_host_sleep(gone.host, TW_NEVER);
+    sim_nat_reboot(nat);
+    if (ask) {
+        assert_ok(ask(st->client.turn, sim_now(st->sim), &st->peer.local));
+        turn_node_pump(&st->client);
+    }
+    story_run(st, wait);
+    assert_int_equal(st->client.last.type, TW_TURN_LOST);
+    assert_int_equal(st->client.last.code, 441);
+    assert_int_equal(tw_turn_deadline(st->client.turn), TW_NEVER);
+    turn_node_fini(&gone);
+    story_end(st);
+}
+
+static void a_nat_puts_us_there_and_we_permit(void **state)
+{
+    (void)state;
+    a_nat_puts_us_there(TW_SEC, tw_turn_permit);
+}
+
+static void a_nat_puts_us_there_and_we_bind(void **state)
+{
+    (void)state;
+    a_nat_puts_us_there(TW_SEC, tw_turn_bind);
+}
+
+static void a_nat_puts_us_there_and_we_refresh(void **state)
+{
+    (void)state;
+    a_nat_puts_us_there(590 * TW_SEC, NULL);
+}
+
 STORY_MAIN(cmocka_unit_test(nobody_heard_the_answer), cmocka_unit_test(it_is_of_another_user),
-           cmocka_unit_test(the_server_falls_silent))
+           cmocka_unit_test(the_server_falls_silent), cmocka_unit_test(a_nat_puts_us_there_and_we_permit),
+           cmocka_unit_test(a_nat_puts_us_there_and_we_bind), cmocka_unit_test(a_nat_puts_us_there_and_we_refresh))

@@ -56,10 +56,29 @@ static void a_server_comes_back(void **state)
     }
 }
 
+/* One that restarts, and has lost our allocation, as well. */
+static void a_server_restarts(void **state)
+{
+    (void)state;
+    static struct world w;
+    static char text[16384];
+    struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
+    struct world_options o = { .a = home, .b = home, .seed = 4 };
+    world_begin(&w, &o);
+    world_connect(&w, &o);
+    relay_node_stop(&w.relay);
+    relay_node_start(&w.relay);
+    sim_run(w.sim, sim_now(w.sim) + 600 * TW_SEC, NULL);
+    tw_ice_explain(w.a.ice, text, sizeof(text));
+    assert_non_null(strstr(text, "relays for us"));
+    assert_int_equal(tw_relay_shared_allocations(w.relay.shared), 2);
+    world_end(&w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(dead_server),
-                                        cmocka_unit_test(a_server_comes_back) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(dead_server), cmocka_unit_test(a_server_comes_back),
+                                        cmocka_unit_test(a_server_restarts) };
     if (sodium_init() < 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
