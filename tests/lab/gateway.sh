@@ -68,7 +68,7 @@ masquerade natb 192.168.2.0/24
 connect "two masquerades" direct --no-port-mapping
 masquerade nata 192.168.1.0/24 "" open
 masquerade natb 192.168.2.0/24 "" open
-connect "two without a firewall" direct --no-port-mapping
+connect "two without a firewall" direct --no-port-mapping 420
 masquerade nata 192.168.1.0/24
 masquerade natb 192.168.2.0/24 random
 connect "a masquerade and a random one" direct --no-port-mapping 420

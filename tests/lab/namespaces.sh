@@ -68,6 +68,11 @@ relay_at() {
     wait_for 5 grep -q "listening on udp $2" "$WORK/log" || { cat "$WORK/log"; fail "thalwegd"; }
 }
 
+# bound NAME ADDRESS:PORT: waits until somebody there has this UDP port.
+bound() {
+    wait_for 10 bash -c "ip netns exec $1 ss -Hlun | grep -qF '$2 '" || fail "nobody is at $2"
+}
+
 # masquerade NAME NETWORK ["random"] ["open"]: makes a machine a NAT for that network. As routers do, it drops what
 # comes from outside for itself; with "open" it does not.
 masquerade() {

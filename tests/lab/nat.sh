@@ -33,7 +33,9 @@ while True:
     data, who = s.recvfrom(65536)
     s.sendto(data, who)' &
 PIDS="$PIDS $!"
-sleep 0.5
+wait_for 10 grep -q "listening on udp 11.0.1.3" "$WORK/log" && wait_for 10 grep -q "listening on udp" "$WORK/log2" ||
+    { cat "$WORK/log" "$WORK/log2"; fail "thalwegd did not start"; }
+bound echo 11.0.4.2:7777
 
 mapped=$(in_ns client "$BUILD/thalweg" stun 11.0.1.2 2>/dev/null)
 case $mapped in

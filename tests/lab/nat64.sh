@@ -58,7 +58,7 @@ while True:
 PY
 DNS=$!
 PIDS="$PIDS $DNS"
-sleep 0.5
+bound r "[2001:db8:6::1]:53"
 connect "found by DNS"
 kill $DNS
 

@@ -31,6 +31,7 @@ zone = {("_stun._udp.example.test", SRV): [srv(20, 9, "backup.test"), srv(10, po
         ("plain.test", A): [bytes([127, 0, 0, 1])]}
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("127.0.0.1", 53))
+print("ready", flush=True)
 while True:
     q, who = s.recvfrom(512)
     at, labels = 12, []
@@ -48,7 +49,7 @@ while True:
     s.sendto(out, who)
 PY
 PIDS="$PIDS $!"
-sleep 0.5
+wait_for 10 grep -q ready "$WORK/dns.log" || { cat "$WORK/dns.log"; fail "no DNS server"; }
 check() { # what, expected exit status, command...
     what=$1 want=$2
     shift 2
