@@ -97,7 +97,8 @@ TW_API void tw_turn_free(struct tw_turn *t);
  * before this one ended without a word), that is ended first: so one socket is for one allocation. TW_ESTATE when asked before. */
 TW_API TW_NODISCARD int tw_turn_allocate(struct tw_turn *t, tw_time now);
 
-/* Permission for peer's IP address (RFC 8656 §9), kept until tw_turn_forget().
+/* Permission for peer's IP address (RFC 8656 §9), kept until tw_turn_forget(), or, when there are max_peers, until another peer needs
+ * the place and this one has no channel and was asked for and sent to longest ago.
  * TW_ESTATE before ALLOCATED; TW_EINVAL: a family we have no relayed address of; TW_EFULL. */
 TW_API TW_NODISCARD int tw_turn_permit(struct tw_turn *t, tw_time now, const struct tw_addr *peer);
 

@@ -128,6 +128,8 @@ int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer, str
         return TW_EINVAL;
     struct peer *p = turn_peer_find(t, peer);
     t->now = now;
+    if (p)
+        p->used_at = now;
     if (t->state == TURN_READY || t->state == TURN_REFRESHING)
         turn_held_sent(t);
     if (flags & TW_TURN_BARE && (!p || p->bound_until <= now)) {
@@ -158,9 +160,10 @@ static bool read_channel_data(struct tw_turn *t, struct tw_bytes piece, struct t
     if (piece.n < CHANNEL_HEADER)
         return false;
     size_t n = tw_get_u16(piece.p + 2);
-    const struct peer *p = turn_peer_of_channel(t, tw_get_u16(piece.p));
+    struct peer *p = turn_peer_of_channel(t, tw_get_u16(piece.p));
     if (!p || n + CHANNEL_HEADER > piece.n)
         return false;
+    p->used_at = t->now;
     ev->type = TW_TURN_DATA;
     ev->peer = p->addr;
     ev->data = tw_bytes(piece.p + CHANNEL_HEADER, n);

@@ -49,6 +49,7 @@ struct peer {
     uint16_t number;   /* 0: no channel yet */
     tw_time permitted_until, bound_until;
     tw_time refresh_at;
+    tw_time used_at;   /* when it was last asked for, or sent to, or heard over its channel */
     struct request rq;
 };
 

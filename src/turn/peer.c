@@ -42,20 +42,38 @@ static bool is_free(const struct tw_turn *t, const struct peer *p)
     return !p->keep && p->permitted_until <= t->now && p->bound_until <= t->now && p->rq.txn.due == TW_NEVER;
 }
 
+/* What was used longest ago, of those that need not be told the server: a permission just ends there, while a peer that is bound to a
+ * channel cannot get another number (RFC 8656 §12.1). max_peers: there is none. */
+static uint16_t find_unused(const struct tw_turn *t)
+{
+    uint16_t found = t->cfg.max_peers;
+    for (uint16_t i = 0; i < t->peer_n; i++) {
+        const struct peer *p = &t->peers[i];
+        if (p->bound_until <= t->now && p->rq.txn.due == TW_NEVER && (found == t->cfg.max_peers || p->used_at < t->peers[found].used_at))
+            found = i;
+    }
+    return found;
+}
+
 /* The peer's place, a new one if need be; NULL when all are taken. */
 struct peer *turn_peer_add(struct tw_turn *t, const struct tw_addr *addr)
 {
     struct peer *p = turn_peer_find(t, addr);
-    if (p)
+    if (p) {
+        p->used_at = t->now;
         return p;
+    }
     uint16_t i = 0;
     while (i < t->peer_n && !is_free(t, &t->peers[i]))
         i++;
     if (i == t->cfg.max_peers)
+        i = find_unused(t);
+    if (i == t->cfg.max_peers)
         return NULL;
     if (i == t->peer_n)
         t->peer_n++;
-    t->peers[i] = (struct peer){ .addr = *addr, .refresh_at = TW_NEVER };
+    turn_held_drop(t, &t->peers[i].addr);
+    t->peers[i] = (struct peer){ .addr = *addr, .refresh_at = TW_NEVER, .used_at = t->now };
     tw_stun_txn_stop(&t->peers[i].rq.txn);
     return &t->peers[i];
 }

@@ -45,4 +45,25 @@ static void the_queue_is_bounded(void **state)
     story_end(st);
 }
 
-STORY_MAIN(cmocka_unit_test(story), cmocka_unit_test(the_queue_is_bounded))
+/* Nor do peers who are not needed any more keep it out. */
+static void all_places_are_taken(void **state)
+{
+    static uint8_t big[1200];
+    struct story *st = story_begin(1);
+    (void)state;
+    story_start(st, (struct tw_turn_config){ .max_peers = 4 });
+    turn_node_allocate(&st->client);
+    for (uint16_t port = 1000; port < 1010; port++) {
+        struct tw_addr other = st->peer.local;
+        other.port = port;
+        assert_ok(tw_turn_permit(st->client.turn, sim_now(st->sim), &other));
+        turn_node_pump(&st->client);
+        story_run(st, TW_SEC);
+    }
+    assert_ok(story_send(st, big, sizeof(big)));
+    story_run(st, TW_SEC);
+    assert_int_equal(st->client.data_n, 1);
+    story_end(st);
+}
+
+STORY_MAIN(cmocka_unit_test(all_places_are_taken), cmocka_unit_test(story), cmocka_unit_test(the_queue_is_bounded))
