@@ -42,8 +42,8 @@ static bool is_free(const struct tw_turn *t, const struct peer *p)
     return !p->keep && p->permitted_until <= t->now && p->bound_until <= t->now && p->rq.txn.due == TW_NEVER;
 }
 
-/* What was used longest ago, of those that need not be told the server: a permission just ends there, while a peer that is bound to a
- * channel cannot get another number (RFC 8656 §12.1). max_peers: there is none. */
+/* Of the places that can be given away, the one used longest ago; max_peers: there is none. A permission just ends at the server, while
+ * a peer that is bound to a channel there could not get another number (RFC 8656 §12.1). */
 static uint16_t find_unused(const struct tw_turn *t)
 {
     uint16_t found = t->cfg.max_peers;
@@ -66,13 +66,14 @@ struct peer *turn_peer_add(struct tw_turn *t, const struct tw_addr *addr)
     uint16_t i = 0;
     while (i < t->peer_n && !is_free(t, &t->peers[i]))
         i++;
-    if (i == t->cfg.max_peers)
+    if (i == t->cfg.max_peers) {
         i = find_unused(t);
-    if (i == t->cfg.max_peers)
-        return NULL;
+        if (i == t->cfg.max_peers)
+            return NULL;
+        turn_held_drop(t, &t->peers[i].addr);
+    }
     if (i == t->peer_n)
         t->peer_n++;
-    turn_held_drop(t, &t->peers[i].addr);
     t->peers[i] = (struct peer){ .addr = *addr, .refresh_at = TW_NEVER, .used_at = t->now };
     tw_stun_txn_stop(&t->peers[i].rq.txn);
     return &t->peers[i];
@@ -159,8 +160,9 @@ static void refused(struct tw_turn *t, struct peer *p, const struct tw_stun_msg 
     unsigned code = 0;
     struct tw_bytes reason;
     tw_stun_get_error(m, &code, &reason);
-    if (turn_why_lost(code))
-        turn_lost(t, code, turn_why_lost(code));
+    const char *lost = turn_why_lost(code);
+    if (lost)
+        turn_lost(t, code, lost);
     else
         refuse(t, p, code, "the server refused the peer");
 }

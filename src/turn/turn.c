@@ -321,10 +321,11 @@ static void main_error(struct tw_turn *t, const struct tw_stun_msg *m)
         start_main(t, TURN_CLEARING);
         return;
     }
+    const char *lost = turn_why_lost(code);
     if (t->state == TURN_CLOSING)
         end(t, TW_TURN_CLOSED, 0, ""); /* 437: it was gone already, which is what we wanted */
     else if (t->state == TURN_REFRESHING)
-        turn_lost(t, code, turn_why_lost(code) ? turn_why_lost(code) : "the server refused to refresh the allocation");
+        turn_lost(t, code, lost ? lost : "the server refused to refresh the allocation");
     else if (code != TW_STUN_CODE_TRY_ALTERNATE || !follow_redirect(t, m))
         end(t, TW_TURN_FAILED, code, why_failed(code));
 }
