@@ -54,7 +54,7 @@ enum tw_turn_event_type {
     TW_TURN_ALLOCATED, /* relayed, relayed_n, mapped, lifetime; token if has_token */
     TW_TURN_FAILED,    /* the allocation was not made: code, why */
     TW_TURN_REDIRECT,  /* over a stream: connect to `peer` instead and start again */
-    TW_TURN_PERMITTED, /* peer may send; data may go there */
+    TW_TURN_PERMITTED, /* peer may send, from any port of its IP address; data may go there */
     TW_TURN_BOUND,     /* a channel to peer stands */
     TW_TURN_REFUSED,   /* no permission or channel for peer: code, why */
     TW_TURN_DATA,      /* data from peer: a view, valid until the next call that is not a poll */
@@ -98,14 +98,15 @@ TW_API void tw_turn_free(struct tw_turn *t);
 TW_API TW_NODISCARD int tw_turn_allocate(struct tw_turn *t, tw_time now);
 
 /* Permission for peer's IP address (RFC 8656 §9), kept until tw_turn_forget(), or, when there are max_peers, until another peer needs
- * the place and this one has no channel and was asked for and sent to longest ago.
+ * the place and this one has no channel and was asked for and sent to longest ago. All ports of an address share one permission, and
+ * its one PERMITTED or REFUSED, except where each asked for may be judged by itself: on the server's own address.
  * TW_ESTATE before ALLOCATED; TW_EINVAL: a family we have no relayed address of; TW_EFULL. */
 TW_API TW_NODISCARD int tw_turn_permit(struct tw_turn *t, tw_time now, const struct tw_addr *peer);
 
 /* A channel to peer, and with it a permission. Errors as above. */
 TW_API TW_NODISCARD int tw_turn_bind(struct tw_turn *t, tw_time now, const struct tw_addr *peer);
 
-/* No more refreshing for this peer. */
+/* No more refreshing for this peer: as it was named to tw_turn_bind(), or to the tw_turn_permit() that came first for its address. */
 TW_API void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer);
 
 /* Data to peer. A channel is bound on the way if there is none; until it stands, small data goes
@@ -129,6 +130,9 @@ TW_API TW_NODISCARD int tw_turn_move(struct tw_turn *t, tw_time now, uint32_t so
 /* Gives the allocation back (Refresh with lifetime 0). CLOSED comes when the server has answered
  * or has not for a while; at once when there was no allocation. */
 TW_API void tw_turn_close(struct tw_turn *t, tw_time now);
+
+/* Whether there is a permission for peer's IP address now. */
+TW_API bool tw_turn_is_permitted(const struct tw_turn *t, tw_time now, const struct tw_addr *peer);
 
 /* Whether data to peer goes over a channel now. */
 TW_API bool tw_turn_is_bound(const struct tw_turn *t, tw_time now, const struct tw_addr *peer);

@@ -429,7 +429,7 @@ bool ice_relay_recv(struct tw_ice *a, uint16_t base, const struct tw_datagram *i
 bool ice_relay_tx(struct tw_ice *a);
 void ice_relay_tick(struct tw_ice *a);
 tw_time ice_relay_deadline(const struct tw_ice *a);
-void ice_relay_permit(struct tw_ice *a, const struct pair *p);
+void ice_relay_permit(struct tw_ice *a, struct pair *p);
 void ice_relay_bind(struct tw_ice *a, const struct pair *p);
 bool ice_relay_pending(const struct tw_ice *a);
 const char *ice_relay_transport(const struct tw_ice *a, const struct relay *r);

@@ -271,14 +271,15 @@ static void ended(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *
     ice_gather_tick(a);
 }
 
-/* RFC 8656 §9: the server would not carry what goes to this peer. */
+/* RFC 8656 §9: the server would not carry what goes to this peer; on its own address, to this port. */
 static void refused(struct tw_ice *a, uint16_t relay, const struct tw_turn_event *ev)
 {
     for (uint16_t i = 0; i < a->pair_n; i++) {
         struct pair *p = &a->pairs[i];
         const struct base *b = &a->bases[p->base];
+        const struct tw_addr *remote = &a->remotes[p->remote].addr;
         if (b->kind == BASE_RELAY && b->relay == relay && !p->valid &&
-            tw_addr_eq_ip(&a->remotes[p->remote].addr, &ev->peer))
+            (tw_addr_eq_ip(&b->local, &ev->peer) ? tw_addr_eq(remote, &ev->peer) : tw_addr_eq_ip(remote, &ev->peer)))
             ice_pair_fail(a, p, "the relay refuses this peer's address");
     }
 }
@@ -417,12 +418,15 @@ bool ice_relay_pending(const struct tw_ice *a)
 }
 
 /* The server must let a pair's packets through, in and out. */
-void ice_relay_permit(struct tw_ice *a, const struct pair *p)
+void ice_relay_permit(struct tw_ice *a, struct pair *p)
 {
     const struct base *b = &a->bases[p->base];
     if (b->kind != BASE_RELAY || !a->relays[b->relay].ready)
         return;
-    (void)!tw_turn_permit(a->relays[b->relay].turn, a->now, &a->remotes[p->remote].addr);
+    struct tw_turn *turn = a->relays[b->relay].turn;
+    const struct tw_addr *peer = &a->remotes[p->remote].addr;
+    (void)!tw_turn_permit(turn, a->now, peer);
+    p->permitted = p->permitted || tw_turn_is_permitted(turn, a->now, peer);
     a->relays[b->relay].stirred = true;
 }
 

@@ -133,8 +133,10 @@ int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer, str
     if (t->state == TURN_READY || t->state == TURN_REFRESHING)
         turn_held_sent(t);
     if (flags & TW_TURN_BARE && (!p || p->bound_until <= now)) {
-        if (!turn_peer_permitting(t, peer))
+        p = turn_peer_permitting(t, now, peer);
+        if (!p)
             return TW_ESTATE;
+        p->used_at = now;
         turn_data_out(t, peer, NULL, data, tos, flags);
         return 0;
     }
@@ -144,7 +146,7 @@ int tw_turn_send(struct tw_turn *t, tw_time now, const struct tw_addr *peer, str
             return err;
         p = NULL;
     }
-    bool permitted = p || turn_peer_permitting(t, peer);
+    bool permitted = p || turn_peer_permitting(t, now, peer);
     if (p || (flags & TW_DGRAM_DF && permitted) ||
         (permitted && data.n + OVERHEAD <= t->cfg.max_payload)) {
         turn_data_out(t, peer, p, data, tos, flags);
@@ -176,7 +178,7 @@ static bool read_indication(struct tw_turn *t, struct tw_bytes piece, struct tw_
     struct tw_stun_msg m;
     if (tw_stun_decode(piece, &m) || m.cls != TW_STUN_INDICATION || m.method != TW_STUN_DATA ||
         m.bad_attr || m.unknown_n || !tw_stun_get_addr(&m, TW_STUN_A_XOR_PEER_ADDRESS, &ev->peer) ||
-        !turn_peer_permitting(t, &ev->peer))
+        !turn_peer_permitting(t, t->now, &ev->peer))
         return false;
     if (tw_stun_has(&m, TW_STUN_A_ICMP)) {
         const uint8_t *v = tw_stun_get(&m, TW_STUN_A_ICMP).p;

@@ -103,7 +103,8 @@ struct tw_turn {
 
 /* peer.c */
 struct peer *turn_peer_find(struct tw_turn *t, const struct tw_addr *addr);
-struct peer *turn_peer_permitting(struct tw_turn *t, const struct tw_addr *addr);
+struct peer *turn_peer_permitting(const struct tw_turn *t, tw_time now, const struct tw_addr *addr);
+struct peer *turn_peer_sharing(const struct tw_turn *t, const struct tw_addr *addr);
 struct peer *turn_peer_add(struct tw_turn *t, const struct tw_addr *addr);
 struct peer *turn_peer_of_channel(struct tw_turn *t, uint16_t number);
 void turn_peer_start(struct tw_turn *t, struct peer *p);

@@ -16,12 +16,27 @@ struct peer *turn_peer_find(struct tw_turn *t, const struct tw_addr *addr)
 }
 
 /* Any peer whose permission covers this address: permissions are by IP. */
-struct peer *turn_peer_permitting(struct tw_turn *t, const struct tw_addr *addr)
+struct peer *turn_peer_permitting(const struct tw_turn *t, tw_time now, const struct tw_addr *addr)
 {
     for (uint16_t i = 0; i < t->peer_n; i++)
-        if (t->peers[i].permitted_until > t->now &&
-            tw_addr_eq_ip(&t->peers[i].addr, addr))
+        if (t->peers[i].permitted_until > now && tw_addr_eq_ip(&t->peers[i].addr, addr))
             return &t->peers[i];
+    return NULL;
+}
+
+/* The one whose permission, there or asked for, does for this address too. On the server's own address what one port is refused says
+ * nothing of the next: servers let through there what is relayed, and nothing else. */
+struct peer *turn_peer_sharing(const struct tw_turn *t, const struct tw_addr *addr)
+{
+    bool own = false;
+    for (unsigned i = 0; i < t->relayed_n; i++)
+        own = own || tw_addr_eq_ip(&t->relayed[i], addr);
+    for (uint16_t i = 0; i < t->peer_n; i++) {
+        struct peer *p = &t->peers[i];
+        bool asked = p->rq.txn.due != TW_NEVER && !own;
+        if (p->keep && (asked || p->permitted_until > t->now) && tw_addr_eq_ip(&p->addr, addr))
+            return p;
+    }
     return NULL;
 }
 

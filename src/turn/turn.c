@@ -383,7 +383,12 @@ static int want_peer(struct tw_turn *t, tw_time now, const struct tw_addr *addr,
 
 int tw_turn_permit(struct tw_turn *t, tw_time now, const struct tw_addr *peer)
 {
-    return want_peer(t, now, peer, false);
+    t->now = now;
+    struct peer *p = turn_peer_sharing(t, peer);
+    if (!p)
+        return want_peer(t, now, peer, false);
+    p->used_at = now;
+    return 0;
 }
 
 int tw_turn_bind(struct tw_turn *t, tw_time now, const struct tw_addr *peer)
@@ -425,6 +430,11 @@ void tw_turn_forget(struct tw_turn *t, const struct tw_addr *peer)
         p->keep = p->want_channel = false;
 }
 
+bool tw_turn_is_permitted(const struct tw_turn *t, tw_time now, const struct tw_addr *peer)
+{
+    return turn_peer_permitting(t, now, peer) != NULL;
+}
+
 bool tw_turn_is_bound(const struct tw_turn *t, tw_time now, const struct tw_addr *peer)
 {
     for (uint16_t i = 0; i < t->peer_n; i++)
@@ -456,7 +466,7 @@ static void attempt(struct tw_turn *t, const struct tw_stun_msg *m)
     struct tw_addr peer;
     uint32_t connection;
     if (!t->cfg.tcp || m->unknown_n || !tw_stun_get_u32(m, TW_STUN_A_CONNECTION_ID, &connection) ||
-        !tw_stun_get_addr(m, TW_STUN_A_XOR_PEER_ADDRESS, &peer) || !turn_peer_permitting(t, &peer))
+        !tw_stun_get_addr(m, TW_STUN_A_XOR_PEER_ADDRESS, &peer) || !turn_peer_permitting(t, t->now, &peer))
         return;
     struct tw_turn_event *ev = turn_event(t, TW_TURN_ATTEMPT);
     if (!ev)
