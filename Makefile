@@ -2,8 +2,9 @@
 BUILD ?= build
 SECONDS ?= 60
 MINUTES ?= 30
+STORIES ?= 100000
 
-.PHONY: all demo test bench soak fuzz install clean help bootstrap
+.PHONY: all demo test bench soak stories fuzz install clean help bootstrap
 
 all: $(BUILD)/build.ninja ## Build everything into build/
 	ninja -C $(BUILD)
@@ -27,6 +28,10 @@ bench: ## Measure against coturn, side by side (about ten minutes)
 soak: all ## MINUTES (30) of flows while servers and programs are killed, upgraded and stopped
 	tools/bootstrap test
 	BUILD=$(abspath $(BUILD)) tests/lab/soak.sh $(MINUTES)
+
+stories: ## STORIES (100000) random lives of a connection in virtual time: an hour on two cores
+	tools/bootstrap test
+	tools/stories $(STORIES)
 
 fuzz: ## Run every fuzzer for SECONDS (60) each
 	tools/bootstrap test

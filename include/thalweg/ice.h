@@ -214,6 +214,8 @@ TW_API void tw_ice_opened(struct tw_ice *a, tw_time now, uint32_t sock, int err,
 /* Data goes over the path, and nothing has come back for two round trips and 200 ms: until that is settled, it may go over another
  * way as well. */
 TW_API bool tw_ice_is_doubtful(const struct tw_ice *a, unsigned stream, unsigned component);
+/* When a check over the path was answered last, and how long that takes by now; 0: never, or there is no path. */
+TW_API tw_time tw_ice_answered_at(const struct tw_ice *a, unsigned stream, unsigned component, tw_time *ret_rtt);
 /* The peer is about to tell all its candidates anew: those that are of no use now are forgotten. */
 TW_API void tw_ice_forget_remotes(struct tw_ice *a, tw_time now);
 /* Our candidates as they are now, those that the peer is to know. Returns how many were written. */

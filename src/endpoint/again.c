@@ -5,10 +5,9 @@
 #include "endpoint/internal.h"
 
 #define FIRST_WAIT (500 * TW_MSEC)
-#define LAST_WAIT (8 * TW_SEC)
+#define LAST_WAIT (3 * TW_SEC)
 
-/* There is no way, or only one that does not answer. */
-static bool is_lost(const struct conn *c)
+bool ep_is_lost(const struct conn *c)
 {
     struct tw_ice_path p;
     return !c->ice_up || !tw_ice_path(c->ice, 0, 1, &p) || p.silent;
@@ -17,7 +16,7 @@ static bool is_lost(const struct conn *c)
 static bool is_wanted(const struct conn *c)
 {
     return c->caller && !c->by_hand && c->state == CONN_TALKING && !(c->call.on && c->call.answered) &&
-           (c->gone || is_lost(c));
+           (c->gone || ep_is_lost(c));
 }
 
 void ep_again_look(struct conn *c)
@@ -48,6 +47,7 @@ void ep_again_tick(struct conn *c)
     if (c->e->now < c->again_at)
         return;
     if (c->call.on) { /* nobody has answered that one */
+        ep_links_doubt(c->e);
         ep_call_drop(c, TW_RDV_HUNG_UP);
         c->call.link = NULL;
     }
@@ -64,6 +64,14 @@ void ep_again_tick(struct conn *c)
     ep_conn_choose(c); /* by way of the call, first */
 }
 
+/* Each has heard the other by way of the server, so that carries data, too. */
+static void heard_by_call(struct conn *c)
+{
+    ep_conn_choose(c);
+    if (c->path.rung == TW_RUNG_PATCHED)
+        ep_call_alive(c);
+}
+
 void ep_again_answered(struct conn *c)
 {
     c->call.answered = true;
@@ -71,7 +79,7 @@ void ep_again_answered(struct conn *c)
     c->again_wait = 0;
     c->gone = false;
     tw_ice_forget_remotes(c->ice, c->e->now); /* it says all that there is */
-    ep_conn_choose(c);
+    heard_by_call(c);
 }
 
 /* At another server, or a little later; unless the callee says that it has forgotten us. As long as there is a way a server's word
@@ -84,7 +92,7 @@ void ep_again_failed(struct conn *c, bool refused)
         c->state = CONN_TALKING;
     if (refused && c->again && !c->call.answered) {
         c->gone = false;
-        if (is_lost(c)) {
+        if (ep_is_lost(c)) {
             ep_conn_over(c, TW_ENDPOINT_CODE_LOST, "the other side does not know this connection any more", false);
             return;
         }
@@ -126,6 +134,6 @@ void ep_again_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, cons
     ep_say(c, &w);
     tw_ice_forget_remotes(c->ice, e->now);
     ep_hear(c, offer);
-    ep_conn_choose(c);
+    heard_by_call(c);
     ep_conn_stir(c);
 }

@@ -927,6 +927,8 @@ void ep_conn_on_datagram(struct tw_endpoint *e, struct link *l, uint32_t call, s
     if (!c)
         return;
     ep_conn_recv(c, body, 0);
+    if (c->path.rung == TW_RUNG_PATCHED)
+        ep_call_alive(c);
     ep_conn_stir(c);
 }
 
@@ -1056,6 +1058,7 @@ void ep_conn_stir(struct conn *c)
     if (c->state == CONN_TICKET && c->gathered)
         ep_ticket_tell(c);
     tell_candidates(c);
+    ep_look_alive(c);
     ep_again_look(c);
     ep_conn_arm(c);
     ep_mark(c);

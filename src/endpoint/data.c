@@ -88,6 +88,23 @@ static void set_mtu(struct conn *c)
         tw_secure_set_mtu(c->secure, c->e->now, stream && c->connected ? TW_SECURE_MTU_MAX : c->mtu.now);
 }
 
+void ep_look_alive(struct conn *c)
+{
+    static const tw_time a_little = 200 * TW_MSEC;
+    tw_time rtt, at = c->secure && c->ice_up ? tw_ice_answered_at(c->ice, 0, 1, &rtt) : 0;
+    if (!at || at == c->answered_at)
+        return;
+    c->answered_at = at;
+    if (c->e->now - at <= 2 * rtt + a_little && c->path.rung != TW_RUNG_PATCHED)
+        tw_secure_alive(c->secure, c->e->now, rtt);
+}
+
+void ep_call_alive(struct conn *c)
+{
+    if (c->secure && c->call.link)
+        tw_secure_alive(c->secure, c->e->now, 2 * ep_link_delay(c->call.link));
+}
+
 void ep_conn_choose(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
@@ -95,6 +112,8 @@ void ep_conn_choose(struct conn *c)
     struct tw_ice_path p;
     uint8_t token[8];
     bool has_call = c->call.on && (c->call.answered || !c->connected);
+    if (c->connected && ep_is_lost(c))
+        ep_links_doubt(e);
     if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p) && !(p.silent && has_call)) {
         now = path_of(&p);
     } else if (has_call && (ep_has_rung(e, TW_RUNG_PATCHED) || !c->connected)) {
@@ -111,6 +130,8 @@ void ep_conn_choose(struct conn *c)
     set_mtu(c);
     if (c->secure && now.rung != TW_RUNG_NONE)
         tw_secure_new_path(c->secure, e->now);
+    c->answered_at = 0;
+    ep_look_alive(c);
     if (!c->id || c->state == CONN_ENDING)
         return;
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_PATH);
@@ -197,8 +218,10 @@ static bool next_probe(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
     size_t before = c->mtu.now, n = c->ice_up && c->connected ? tw_mtu_probe(&c->mtu, e->now, e->tx_buf) : 0;
-    if (c->mtu.now != before)
+    if (c->mtu.now != before) {
         set_mtu(c);
+        tw_secure_alive(c->secure, e->now, c->path.rtt); /* smaller ones get through */
+    }
     if (n)
         send_raw(c, tw_bytes(e->tx_buf, n));
     return n;

@@ -38,6 +38,7 @@ struct link {
     struct tw_rdv *rdv;
     struct tw_addr local, remote; /* local, family NONE: not known */
     tw_time retry_at, retry_wait, used_at;
+    uint8_t misses;              /* attempts in a row to reach it that came to nothing */
     bool online, replaced;
     tw_time fresh_until;         /* its server was just started: who was there before may not be back yet */
     const char *why;             /* it is not up: the last reason */
@@ -110,6 +111,7 @@ struct conn {
     struct tw_endpoint_path path;
     struct tw_endpoint_step history[HISTORY]; /* a ring */
     unsigned steps;
+    tw_time answered_at;         /* when the agent's path was known to work last */
     struct tw_mtu mtu;
     struct tw_datagram run;      /* of secure's, being sent */
     struct tw_bytes run_left;
@@ -216,6 +218,8 @@ void ep_link_invites(struct tw_endpoint *e, struct link *l);
 void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *local, const struct tw_addr *remote, const char *why);
 /* Those that came from an address that is not there any more begin anew, at once. */
 void ep_links_moved(struct tw_endpoint *e);
+/* A peer has fallen silent: what stands in its way may stand in theirs. */
+void ep_links_doubt(struct tw_endpoint *e);
 void ep_link_recv(struct tw_endpoint *e, struct link *l, struct tw_bytes in);
 void ep_links_tick(struct tw_endpoint *e);
 tw_time ep_links_deadline(const struct tw_endpoint *e);
@@ -267,6 +271,8 @@ bool ep_next_link(struct conn *c);
 void ep_conn_on_word(struct conn *c, const struct tw_word *w);
 
 /* --- again.c --- */
+/* There is no way by the agent, or only one that does not answer. */
+bool ep_is_lost(const struct conn *c);
 /* A connection that stands has lost its way, or may have: its caller calls again. Sets again_at. */
 void ep_again_look(struct conn *c);
 void ep_again_tick(struct conn *c);
@@ -295,6 +301,10 @@ void ep_conn_recv(struct conn *c, struct tw_bytes data, uint8_t tos);
 struct tw_endpoint_path ep_conn_path(const struct conn *c);
 /* Which way data goes now. */
 void ep_conn_choose(struct conn *c);
+/* Has something told since that it works? */
+void ep_look_alive(struct conn *c);
+/* Something has come by way of the call, which is the way now. */
+void ep_call_alive(struct conn *c);
 /* It may have something to send, or to tell; or only to tell. */
 void ep_mark(struct conn *c);
 void ep_mark_event(struct conn *c);

@@ -6,6 +6,9 @@
 
 #define RETRY_FIRST (500 * TW_MSEC)
 #define RETRY_MAX (60 * TW_SEC)
+/* While a connection has lost its way: */
+#define RETRY_IN_NEED TW_SEC
+#define OPEN_IN_NEED (4 * TW_SEC)
 #define FRESH_FOR (30 * TW_SEC)
 #define KEEP_FOREIGN (600 * TW_SEC) /* a server of the peer's stays connected so long after the last use */
 
@@ -67,6 +70,14 @@ static void offline(struct tw_endpoint *e, struct link *l, const char *why)
     l->online = false;
 }
 
+static bool is_in_need(const struct tw_endpoint *e)
+{
+    for (uint16_t i = 0; i < e->slot_n; i++)
+        if (e->slots[i] && e->slots[i]->state == CONN_TALKING && e->slots[i]->connected && ep_is_lost(e->slots[i]))
+            return true;
+    return false;
+}
+
 /* It is over, or could not be opened: again later. */
 static void down(struct tw_endpoint *e, struct link *l, const char *why)
 {
@@ -81,11 +92,19 @@ static void down(struct tw_endpoint *e, struct link *l, const char *why)
     l->state = LINK_WAIT;
     l->server_n = 0;
     ep_random(e, &jitter, sizeof(jitter));
-    l->retry_wait = was_up || !l->retry_wait ? RETRY_FIRST : tw_time_min(l->retry_wait * 2, RETRY_MAX);
+    l->misses = (uint8_t)(was_up ? 0 : l->misses < UINT8_MAX ? l->misses + 1 : UINT8_MAX);
+    l->retry_wait = was_up || !l->retry_wait ? RETRY_FIRST : tw_time_min(l->retry_wait * 2, is_in_need(e) ? RETRY_IN_NEED : RETRY_MAX);
     /* With jitter: a server that comes back is not run over. */
     l->retry_at = l->replaced ? TW_NEVER : e->now + l->retry_wait / 2 + (tw_time)(jitter % 1000) * (l->retry_wait / 1000);
     offline(e, l, why);
     ep_conn_on_link_lost(e, l, why);
+}
+
+/* In need it is not waited long: an attempt that began when there was no network may not notice for long that there is one again, as TCP
+ * repeats less and less often. But each fifth time, as a network may be slow. */
+static tw_time open_within(const struct tw_endpoint *e, const struct link *l)
+{
+    return !is_in_need(e) ? 30 * TW_SEC : l->misses % 5 == 4 ? 15 * TW_SEC : OPEN_IN_NEED;
 }
 
 static void open_link(struct tw_endpoint *e, struct link *l)
@@ -93,7 +112,7 @@ static void open_link(struct tw_endpoint *e, struct link *l)
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_LINK);
     l->state = LINK_OPENING;
     l->doubted = false;
-    l->retry_at = e->now + 30 * TW_SEC;
+    l->retry_at = e->now + open_within(e, l);
     ev->sock = sock_of(e, l);
     ev->server = l->server;
     ev->polled = l->polled;
@@ -247,6 +266,8 @@ void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *loc
         l->remote = remote ? *remote : unknown;
         if (l->own)
             ep_link_invites(e, l);
+        if (is_in_need(e))
+            tw_rdv_doubt(l->rdv, e->now);
         ep_conn_on_link(e, l);
         return;
     }
@@ -271,6 +292,17 @@ void ep_links_moved(struct tw_endpoint *e)
             down(e, l, "this machine has moved to another network");
         if (!l->replaced)
             l->retry_at = e->now;
+    }
+}
+
+void ep_links_doubt(struct tw_endpoint *e)
+{
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *l = &e->links[i];
+        if (l->used && l->rdv)
+            tw_rdv_doubt(l->rdv, e->now);
+        else if (l->used && l->state != LINK_UP && !l->replaced)
+            l->retry_at = tw_time_min(l->retry_at, e->now + (l->state == LINK_WAIT ? RETRY_IN_NEED : OPEN_IN_NEED));
     }
 }
 
@@ -300,12 +332,14 @@ void ep_links_tick(struct tw_endpoint *e)
         struct link *l = &e->links[i];
         if (!l->used)
             continue;
-        if (l->rdv) {
+        if (l->rdv && tw_rdv_deadline(l->rdv) <= e->now) {
+            if (is_in_need(e))
+                tw_rdv_doubt(l->rdv, e->now);
             tw_rdv_tick(l->rdv, e->now);
             take_events(e, l);
         }
         if (l->state == LINK_OPENING && e->now >= l->retry_at)
-            down(e, l, "no answer in 30 s");
+            down(e, l, "no answer");
         if (!l->own && !needed(e, l)) {
             if (l->state != LINK_WAIT)
                 ep_push(e, TW_EP_LINK_CLOSE)->sock = sock_of(e, l);

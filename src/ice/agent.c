@@ -439,6 +439,15 @@ bool tw_ice_is_doubtful(const struct tw_ice *a, unsigned stream, unsigned compon
     return c && c->path != NONE && is_doubtful(a, &a->pairs[c->path]) && a->pairs[c->path].due != TW_NEVER;
 }
 
+tw_time tw_ice_answered_at(const struct tw_ice *a, unsigned stream, unsigned component, tw_time *ret_rtt)
+{
+    const struct component *c = ice_component(a, stream, component);
+    if (!c || c->path == NONE)
+        return 0;
+    *ret_rtt = a->pairs[c->path].rtt;
+    return a->pairs[c->path].last_answer;
+}
+
 int tw_ice_send_other(struct tw_ice *a, tw_time now, unsigned stream, unsigned component, struct tw_bytes data, uint8_t tos)
 {
     const struct component *c = ice_component(a, stream, component);
@@ -504,8 +513,11 @@ void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, s
     if (i == NONE)
         i = ice_pair_find(a, base, r, false);
     if (i != NONE) {
-        a->pairs[i].data_received++;
-        a->pairs[i].last_heard = a->now;
+        struct pair *p = &a->pairs[i];
+        p->data_received++;
+        p->last_heard = a->now;
+        if (p->look_at == TW_NEVER && ice_stream_of(a, comp)->own)
+            p->look_at = a->now + STOPPED;
     }
     a->comps[comp].used = a->now;
     a->stats.data_received++;

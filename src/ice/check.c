@@ -379,6 +379,14 @@ static void drop_late(struct tw_ice *a)
     }
 }
 
+static void look_whether_stopped(const struct tw_ice *a, struct pair *p)
+{
+    bool stopped = a->now - p->last_heard >= STOPPED;
+    p->look_at = stopped ? TW_NEVER : p->last_heard + STOPPED;
+    if (stopped && p->valid && p->due == TW_NEVER)
+        p->check_at = a->now;
+}
+
 void ice_check_tick(struct tw_ice *a)
 {
     if (a->cfg.lite)
@@ -387,6 +395,8 @@ void ice_check_tick(struct tw_ice *a)
     start_waiting(a);
     for (uint16_t i = 0; i < a->pair_n; i++) {
         struct pair *p = &a->pairs[i];
+        if (p->look_at <= a->now)
+            look_whether_stopped(a, p);
         if (p->valid && p->check_at <= a->now)
             ice_check_start(a, p);
         step(a, p);
@@ -400,7 +410,7 @@ tw_time ice_check_deadline(const struct tw_ice *a)
         return at;
     for (uint16_t i = 0; i < a->pair_n; i++) {
         const struct pair *p = &a->pairs[i];
-        at = tw_time_min(at, tw_time_min(p->due, p->check_at));
+        at = tw_time_min(at, tw_time_min(tw_time_min(p->due, p->check_at), p->look_at));
         if (p->state == PAIR_WAITING && p->permitted && a->streams[p->comp / a->cfg.components].begun)
             at = tw_time_min(at, p->not_before > a->now ? p->not_before : a->pace_at);
     }

@@ -126,7 +126,8 @@ static uint16_t worst(const struct tw_ice *a, uint16_t comp, uint16_t *ret_n)
 uint16_t ice_pair_add(struct tw_ice *a, uint16_t base, uint16_t remote)
 {
     struct pair p = { .base = base, .from = base, .remote = remote, .comp = a->bases[base].comp,
-                      .due = TW_NEVER, .check_at = TW_NEVER, .valid_until = TW_NEVER };
+                      .due = TW_NEVER, .check_at = TW_NEVER, .valid_until = TW_NEVER,
+                      .look_at = TW_NEVER };
     uint16_t n, i = worst(a, p.comp, &n);
     p.priority = pair_priority(a, &a->bases[base], &a->remotes[remote]);
     p.not_before = a->remotes[remote].via ? a->now + WEB_LATER * a->remotes[remote].via : 0;

@@ -4,7 +4,8 @@
 #define A_LITTLE (50 * TW_MSEC)
 #define AGAIN (600 * TW_SEC) /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
 #define VERIFY (500 * TW_MSEC)
-enum { TRIES = 3 };          /* MAX_PROBES */
+enum { TRIES = 3,            /* MAX_PROBES */
+       VERIFY_TRIES = 2 };   /* one after the other: a black hole that is not there costs but a round trip in smaller packets */
 
 /* UDP payloads, largest first, of paths that are common: Ethernet over IPv4 and IPv6, PPPoE, tunnels. */
 static const uint16_t sizes[] = { 1472, 1452, 1444, 1424, 1392, 1352, 1280 };
@@ -18,15 +19,13 @@ void tw_mtu_reset(struct tw_mtu *m, tw_time now, bool probing, const uint8_t tok
 
 void tw_mtu_sent(struct tw_mtu *m, tw_time now, size_t size, tw_time acked_at, tw_time rtt)
 {
-    if (!m->on || size <= TW_MTU_BASE)
+    if (!m->on || size <= TW_MTU_BASE || m->verifying)
         return;
-    m->wait = rtt ? tw_time_min(2 * rtt + A_LITTLE, WAIT) : WAIT;
-    if (m->verify_at == TW_NEVER) {
-        m->verify_at = now + VERIFY;
+    m->wait = rtt ? tw_time_min(rtt + rtt / 4 + A_LITTLE, WAIT) : WAIT;
+    if (m->verify_at == TW_NEVER)
         m->since = now;
-    } else if (!m->verifying && acked_at < m->since && now - m->since >= m->wait) {
-        m->verify_at = now;
-    }
+    tw_time heard = acked_at > m->since ? acked_at : m->since;
+    m->verify_at = tw_time_min(m->since + VERIFY, heard + m->wait);
 }
 
 tw_time tw_mtu_deadline(const struct tw_mtu *m)
@@ -45,9 +44,9 @@ static size_t write_probe(const struct tw_mtu *m, size_t size, uint8_t *buf)
 
 size_t tw_mtu_probe(struct tw_mtu *m, tw_time now, uint8_t *buf)
 {
-    if (m->on && now >= m->verify_at && m->verifying < TRIES) {
+    if (m->on && now >= m->verify_at && m->verifying < VERIFY_TRIES) {
         m->verifying++;
-        m->verify_at = now + m->wait;
+        m->verify_at = now + (m->verifying < VERIFY_TRIES ? A_LITTLE : m->wait);
         return write_probe(m, m->now, buf);
     }
     if (m->on && now >= m->verify_at) { /* a black hole: from the beginning */

@@ -11,11 +11,16 @@
 #define PING_EVERY (25 * TW_SEC)
 #define PONG_WITHIN (10 * TW_SEC)
 #define HELLO_WITHIN (15 * TW_SEC)
+/* In doubt: a server that is merely busy for a moment is not left. */
+#define DOUBT_EVERY (3 * TW_SEC)
+#define DOUBT_WITHIN (2 * TW_SEC)
+#define DOUBT_FOR (30 * TW_SEC)
 
 struct tw_rdv {
     struct tw_rdv_config cfg;
     struct tw_env env;
     tw_time now, heard, pinged, hello_at;
+    tw_time doubt_until;         /* it may be dead: it is asked more often */
     tw_time asked, rtt;          /* asked: when our request was put; rtt: 0 before HELLO */
     struct tw_ws *ws;
     struct tw_rdv_hello hello;
@@ -365,6 +370,36 @@ bool tw_rdv_poll_event(struct tw_rdv *r, struct tw_rdv_event *ev)
     return false;
 }
 
+static bool is_doubted(const struct tw_rdv *r)
+{
+    return r->now < r->doubt_until;
+}
+
+static tw_time ping_at(const struct tw_rdv *r)
+{
+    return r->heard + (is_doubted(r) ? DOUBT_EVERY : PING_EVERY);
+}
+
+static tw_time dead_at(const struct tw_rdv *r)
+{
+    return r->pinged + (is_doubted(r) ? DOUBT_WITHIN + 4 * r->rtt : PONG_WITHIN);
+}
+
+static void ping(struct tw_rdv *r)
+{
+    r->pinged = r->now;
+    send_bare(r, TW_RDV_M_PING);
+}
+
+void tw_rdv_doubt(struct tw_rdv *r, tw_time now)
+{
+    bool was = is_doubted(r);
+    r->now = now;
+    r->doubt_until = now + DOUBT_FOR;
+    if (!was && r->up && !r->closed && r->pinged == TW_NEVER)
+        ping(r);
+}
+
 void tw_rdv_tick(struct tw_rdv *r, tw_time now)
 {
     r->now = now;
@@ -373,12 +408,10 @@ void tw_rdv_tick(struct tw_rdv *r, tw_time now)
     keep_mailboxes(r);
     if (!r->up && now >= r->heard + HELLO_WITHIN)
         tw_ws_close(r->ws);
-    if (r->pinged != TW_NEVER && now >= r->pinged + PONG_WITHIN) {
+    if (r->pinged != TW_NEVER && now >= dead_at(r))
         tw_ws_close(r->ws);
-    } else if (r->up && r->pinged == TW_NEVER && now >= r->heard + PING_EVERY) {
-        r->pinged = now;
-        send_bare(r, TW_RDV_M_PING);
-    }
+    else if (r->up && r->pinged == TW_NEVER && now >= ping_at(r))
+        ping(r);
 }
 
 tw_time tw_rdv_deadline(const struct tw_rdv *r)
@@ -387,6 +420,5 @@ tw_time tw_rdv_deadline(const struct tw_rdv *r)
         return TW_NEVER;
     if (!r->up)
         return r->heard + HELLO_WITHIN;
-    return tw_time_min(next_mailbox(r), r->pinged == TW_NEVER ? r->heard + PING_EVERY
-                                                              : r->pinged + PONG_WITHIN);
+    return tw_time_min(next_mailbox(r), r->pinged == TW_NEVER ? ping_at(r) : dead_at(r));
 }

@@ -60,6 +60,10 @@ struct tw_bytes tw_rdv_out(struct tw_rdv *r);
 bool tw_rdv_poll_event(struct tw_rdv *r, struct tw_rdv_event *ret_event);
 tw_time tw_rdv_deadline(const struct tw_rdv *r);
 
+/* What went another way is silent, and this may be dead, too: the server is asked at once, and for half a minute every 3 s; CLOSED if it
+ * does not answer within 2 s and four round trips. */
+void tw_rdv_doubt(struct tw_rdv *r, tw_time now);
+
 /* Has said HELLO, and is not closed. */
 bool tw_rdv_is_up(const struct tw_rdv *r);
 /* How long an answer of its takes, smoothed; 0: not known. */

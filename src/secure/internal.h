@@ -70,9 +70,16 @@ struct tw_secure {
     struct tw_bytes iov;
     tw_time last_switch;
     unsigned switches;         /* since something was acknowledged */
-    bool switch_wanted;        /* there was one too soon */
+    bool switch_wanted, alive; /* the path has changed, and QUIC is not told yet; it is known to work */
+    tw_time wanted_at;
     tw_time quiet_at;          /* of a client: until then it says something each second; 0: it need not */
     tw_time acked_at;          /* something was, since the path changed; 0: nothing */
+    tw_time ahead;             /* of the time, QUIC's clock */
+    uint64_t flight;           /* bytes sent and not acknowledged, nor given up ... */
+    tw_time flight_at;         /* ... and since when none of those has been */
+    tw_time hurried_at;        /* what is lost was sent again */
+    tw_time patience, look_at; /* how long that may be; when it is looked at again, TW_NEVER */
+    uint8_t looks, hurry;      /* hurry: so many timers may be hurried until what is lost is sent again */
     bool heard;                /* a packet under the right Initial keys has come */
     bool completed, completed_told, confirmed, confirmed_told;
     bool closing, closed, closed_told, by_peer;
@@ -91,6 +98,20 @@ static inline void secure_acked(struct tw_secure *s)
     s->acked_at = s->now;
     s->switches = 0;
 }
+
+/* --- path.c --- */
+/* What QUIC believes the time to be. */
+static inline ngtcp2_tstamp secure_clock(const struct tw_secure *s)
+{
+    return (ngtcp2_tstamp)(s->now + s->ahead);
+}
+void secure_path_init(struct tw_secure *s);
+/* Something is about to be read; has been read, or written. */
+void secure_path_heard(struct tw_secure *s);
+void secure_path_read(struct tw_secure *s);
+void secure_path_sent(struct tw_secure *s);
+void secure_path_tick(struct tw_secure *s);
+tw_time secure_path_deadline(const struct tw_secure *s);
 
 /* --- tls.c --- */
 /* The TLS session for conn, whose keys they are. */

@@ -9,9 +9,6 @@
 #include "secure/internal.h"
 
 #define HANDSHAKE_TIMEOUT (30 * TW_SEC)
-#define TALK_AFTER_SWITCH (30 * TW_SEC)
-#define STUCK_AFTER (3 * TW_SEC)
-#define SWITCH_PAUSE TW_SEC /* between changes of path; longer after some after which nothing was acknowledged */
 
 /* --- datagrams that wait -------------------------------------------------------------------------- */
 
@@ -68,7 +65,7 @@ static void make_bye(struct tw_secure *s, const ngtcp2_ccerr *why)
     ngtcp2_pkt_info pi;
     ngtcp2_path_storage ps;
     ngtcp2_path_storage_zero(&ps);
-    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(s->conn, &ps.path, &pi, buf, sizeof(buf), why, (ngtcp2_tstamp)s->now);
+    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(s->conn, &ps.path, &pi, buf, sizeof(buf), why, secure_clock(s));
     if (n <= 0)
         return;
     secure_set_version(buf, (size_t)n, SECURE_VERSION_ON_WIRE);
@@ -247,7 +244,7 @@ static void settle(struct tw_secure *s, ngtcp2_settings *set, ngtcp2_transport_p
     set->cc_algo = NGTCP2_CC_ALGO_BBR;
     if (s->cfg.qlog)
         set->qlog_write = write_qlog;
-    set->initial_ts = (ngtcp2_tstamp)s->now;
+    set->initial_ts = secure_clock(s);
     set->initial_rtt = 100 * NGTCP2_MILLISECONDS; /* of which PTO becomes three times: 300 ms */
     set->max_tx_udp_payload_size = TW_SECURE_MTU_MAX;
     set->no_tx_udp_payload_size_shaping = 1;
@@ -312,7 +309,7 @@ int tw_secure_new(const struct tw_secure_config *cfg, const struct tw_env *env, 
     s->mtu = TW_SECURE_MTU_MIN;
     s->ready_tail = &s->ready;
     s->send_tail = &s->send;
-    s->last_switch = -SWITCH_PAUSE;
+    secure_path_init(s);
     tw_map_init(&s->streams, 4 * STREAMS_MAX);
     /* Labels: addresses that mean nothing. */
     s->local = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = 1, .sin_addr = { 1 } };
@@ -344,61 +341,6 @@ void tw_secure_free(struct tw_secure *s)
     free(s->bye);
     sodium_memzero(s->cfg.secret, sizeof(s->cfg.secret));
     free(s);
-}
-
-/* --- another path ---------------------------------------------------------------------------------- */
-
-/* A client's change uses up one of the server's connection IDs, of which there are seven until the server acknowledges something. */
-static tw_time may_switch_at(const struct tw_secure *s)
-{
-    static const uint8_t shifts[] = { 0, 0, 0, 1, 1, 2, 4 };
-    return s->last_switch + (SWITCH_PAUSE << shifts[s->switches < sizeof(shifts) ? s->switches : sizeof(shifts) - 1]);
-}
-
-/* When one that was too soon is to be looked at again. */
-static tw_time late_switch_at(const struct tw_secure *s)
-{
-    return s->switch_wanted ? may_switch_at(s) : TW_NEVER;
-}
-
-static void begin_switch(struct tw_secure *s)
-{
-    s->last_switch = s->now;
-    s->switches++;
-    if (s->cfg.server) {
-        s->remote.sin_addr.s_addr++; /* a port alone would count as the same path (RFC 9000 §9.4) */
-        return;
-    }
-    /* A server that holds back what the new path may not take yet, or is stuck, can do nothing until it hears from us, who may have
-     * nothing to say. */
-    ngtcp2_conn_set_keep_alive_timeout(s->conn, SWITCH_PAUSE);
-    s->quiet_at = s->now + TALK_AFTER_SWITCH;
-    s->local.sin_addr.s_addr++;
-    if (ngtcp2_conn_initiate_immediate_migration(s->conn, &s->path, (ngtcp2_tstamp)s->now))
-        s->local.sin_addr.s_addr--; /* no connection ID left: goes on as it was */
-}
-
-/* A change that came too soon is made up for where what was sent has come to nothing: timers that backed off on the old path, or took
- * a machine's sleep for a long way, would let it wait for minutes. */
-static void late_switch(struct tw_secure *s)
-{
-    ngtcp2_conn_info now;
-    s->switch_wanted = false;
-    ngtcp2_conn_get_conn_info(s->conn, &now);
-    if (now.bytes_in_flight && !s->acked_at)
-        begin_switch(s);
-}
-
-/* Where a new path may not take any more yet (RFC 9000 §8.1), ngtcp2 lets go of its loss timer and does not set it again when the peer
- * is heard (RFC 9002 §A.6): with the window full of what got lost it says nothing for ever. On yet another path it begins anew. */
-static void help_if_stuck(struct tw_secure *s)
-{
-    ngtcp2_conn_info now;
-    if (!s->cfg.server || !s->conn || s->now < tw_time_add(s->acked_at > s->last_switch ? s->acked_at : s->last_switch, STUCK_AFTER))
-        return;
-    ngtcp2_conn_get_conn_info(s->conn, &now);
-    if (now.bytes_in_flight >= now.cwnd)
-        begin_switch(s);
 }
 
 /* --- in ------------------------------------------------------------------------------------------- */
@@ -461,7 +403,7 @@ static void recv_one(struct tw_secure *s, const uint8_t *p, size_t n, uint8_t to
         return;
     }
     const ngtcp2_path *path = s->cfg.server ? &s->path : ngtcp2_conn_get_path(s->conn);
-    int err = ngtcp2_conn_read_pkt(s->conn, path, &pi, p, n, (ngtcp2_tstamp)s->now);
+    int err = ngtcp2_conn_read_pkt(s->conn, path, &pi, p, n, secure_clock(s));
     if (!s->heard && s->cfg.server) {
         stop(s); /* not the peer's, who has the secret: as if it had never come */
         s->dropped++;
@@ -480,9 +422,10 @@ void tw_secure_recv(struct tw_secure *s, tw_time now, const struct tw_datagram *
     size_t step = in->segment ? in->segment : all.n;
     s->now = now;
     s->bytes_received += all.n;
-    help_if_stuck(s);
+    secure_path_heard(s);
     for (size_t at = 0; at < all.n && !s->closed; at += step)
         recv_one(s, all.p + at, all.n - at < step ? all.n - at : step, in->tos);
+    secure_path_read(s);
 }
 
 /* It is sent again and again, as nothing else tells the peer. */
@@ -506,15 +449,10 @@ void tw_secure_tick(struct tw_secure *s, tw_time now)
         tick_bye(s);
         return;
     }
-    if (now >= late_switch_at(s))
-        late_switch(s);
-    if (s->quiet_at && now >= s->quiet_at) {
-        s->quiet_at = 0;
-        ngtcp2_conn_set_keep_alive_timeout(s->conn, UINT64_MAX);
-    }
-    if (ngtcp2_conn_get_expiry(s->conn) > (ngtcp2_tstamp)now)
+    secure_path_tick(s);
+    if (ngtcp2_conn_get_expiry(s->conn) > secure_clock(s))
         return;
-    int err = ngtcp2_conn_handle_expiry(s->conn, (ngtcp2_tstamp)now);
+    int err = ngtcp2_conn_handle_expiry(s->conn, secure_clock(s));
     if (err == NGTCP2_ERR_IDLE_CLOSE)
         closed(s, TW_SECURE_LOST, "nothing was heard for too long", false);
     else if (err)
@@ -528,7 +466,7 @@ tw_time tw_secure_deadline(const struct tw_secure *s)
     if (s->closing)
         return tw_time_min(s->bye_at, s->bye_until);
     ngtcp2_tstamp at = ngtcp2_conn_get_expiry(s->conn);
-    return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at, late_switch_at(s));
+    return tw_time_min(at > (ngtcp2_tstamp)TW_NEVER ? TW_NEVER : (tw_time)at - s->ahead, secure_path_deadline(s));
 }
 
 /* --- out ------------------------------------------------------------------------------------------ */
@@ -537,7 +475,7 @@ tw_time tw_secure_deadline(const struct tw_secure *s)
 static ngtcp2_ssize write_packet(struct tw_secure *s, uint8_t *p, size_t cap, ngtcp2_pkt_info *pi)
 {
     ngtcp2_path_storage ps;
-    ngtcp2_tstamp ts = (ngtcp2_tstamp)s->now;
+    ngtcp2_tstamp ts = secure_clock(s);
     bool open = s->completed; /* a server says nothing before it has judged the client's key */
     ngtcp2_path_storage_zero(&ps);
     while (open && s->out.head) {
@@ -642,7 +580,8 @@ bool tw_secure_poll_tx(struct tw_secure *s, struct tw_datagram *out)
         if ((size_t)len != first || (size_t)len < s->mtu || pi.ecn != ecn || !s->confirmed)
             break; /* shorter: the last of its run */
     }
-    ngtcp2_conn_update_pkt_tx_time(s->conn, (ngtcp2_tstamp)s->now);
+    ngtcp2_conn_update_pkt_tx_time(s->conn, secure_clock(s));
+    secure_path_sent(s);
     return n && show(s, out, n, first, ecn);
 }
 
@@ -679,17 +618,6 @@ bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ev)
 }
 
 /* --- verbs ---------------------------------------------------------------------------------------- */
-
-void tw_secure_new_path(struct tw_secure *s, tw_time now)
-{
-    s->now = now;
-    if (!s->conn || !s->confirmed || s->closing)
-        return;
-    s->switch_wanted = now < may_switch_at(s); /* under the same label until then, with what was learned of the path before */
-    s->acked_at = 0;
-    if (!s->switch_wanted)
-        begin_switch(s);
-}
 
 void tw_secure_set_mtu(struct tw_secure *s, tw_time now, size_t mtu)
 {

@@ -76,8 +76,11 @@ bool tw_secure_poll_tx(struct tw_secure *s, struct tw_datagram *ret_out);
 bool tw_secure_poll_event(struct tw_secure *s, struct tw_secure_event *ret_event);
 tw_time tw_secure_deadline(const struct tw_secure *s);
 
-/* Data goes over another path from now on: congestion control begins anew. */
+/* Data goes over another path from now on: congestion control begins anew as soon as that is known to work. */
 void tw_secure_new_path(struct tw_secure *s, tw_time now);
+/* It works now, and a round trip takes so long: something has just come that says that the peer hears us. What was sent long before that
+ * and has not been acknowledged is lost, and is sent again. */
+void tw_secure_alive(struct tw_secure *s, tw_time now, tw_time rtt);
 /* How large a datagram the path carries: TW_SECURE_MTU_MIN .. TW_SECURE_MTU_MAX. */
 void tw_secure_set_mtu(struct tw_secure *s, tw_time now, size_t mtu);
 

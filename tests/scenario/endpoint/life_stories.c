@@ -2,7 +2,8 @@
  * their network, their NATs forget, the server restarts, the relay dies. All the while one writes and the other sends it
  * back; in the end every byte is there, once, in order.
  *
- * usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]] */
+ * usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]]: so many random ones and nothing else; all are told, also
+ * after one that ended badly. `make stories` uses all cores. */
 #include "../../sim/meeting.h"
 #include "../../test.h"
 
@@ -16,7 +17,7 @@ static struct meeting w;
 
 static struct {
     struct sim_nat *nats[PLACES];
-    tw_time link_back[2], wakes[2];
+    tw_time link_back[2], wakes[2], relay_back;
     unsigned moves, place[2];
     uint64_t x;
 } story;
@@ -103,14 +104,15 @@ static void happen(unsigned what)
         story.link_back[who] = until;
         break;
     case 5:
-        sim_host_sleep(node(who)->host, until);
-        story.wakes[who] = until;
+        story.wakes[who] = until > story.wakes[who] ? until : story.wakes[who];
+        sim_host_sleep(node(who)->host, story.wakes[who]);
         break;
     case 6:
         desk_node_restart(&w.desk);
         break;
     default:
-        sim_host_sleep(w.relay.host, until);
+        story.relay_back = until > story.relay_back ? until : story.relay_back;
+        sim_host_sleep(w.relay.host, story.relay_back);
         break;
     }
 }
@@ -123,6 +125,13 @@ static void step(void)
             sim_host_set_link(node(i)->host, alive);
             story.link_back[i] = 0;
         }
+}
+
+/* Both have a network, and the relay that they may need is there. */
+static bool can_talk(void)
+{
+    tw_time now = sim_now(w.sim);
+    return !story.link_back[0] && !story.link_back[1] && story.wakes[0] <= now && story.wakes[1] <= now && story.relay_back <= now;
 }
 
 static void begin(uint64_t seed)
@@ -153,8 +162,19 @@ static size_t offer_bytes(struct node_conn *c, struct tw_bytes b)
     return took;
 }
 
-/* Returns the longest pause, in ms, between two bytes that came back. */
-static unsigned live(uint64_t seed)
+/* Whether every byte that was sent is there and was sent back, once, in order. */
+static bool is_whole(const struct node_conn *c, size_t sent)
+{
+    const struct node_conn *peer = &w.b.conns[0];
+    size_t right = 0;
+    while (right < sent && right < c->got && right < peer->got && c->bytes[right] == (uint8_t)(right * 2654435761u >> 11) &&
+           peer->bytes[right] == c->bytes[right])
+        right++;
+    return right == sent && c->got == sent && peer->got == sent;
+}
+
+/* *ret_longest: for how long nothing came back at most, while both could talk. False: it ended badly, as it then says. */
+static bool live(uint64_t seed, tw_time *ret_longest)
 {
     static uint8_t chunk[CHUNK];
     size_t sent = 0, seen = 0;
@@ -164,39 +184,31 @@ static unsigned live(uint64_t seed)
     struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
     for (int i = 0; i < 400 && !c->connected; i++)
         step();
-    if (!c->connected)
-        fail_msg("seed %llu: not connected: %s", (unsigned long long)seed, c->why);
-    tw_time start = sim_now(w.sim), heard = start, longest = 0, next = start + 2 * TW_SEC;
-    while (sim_now(w.sim) < start + SPAN_SEC * TW_SEC) {
-        for (size_t i = 0; i < CHUNK && sim_now(w.sim) >= story.wakes[0]; i++)
-            chunk[i] = (uint8_t)((sent + i) * 2654435761u >> 11);
-        if (sim_now(w.sim) >= story.wakes[0]) {
+    tw_time start = sim_now(w.sim), end = start + SPAN_SEC * TW_SEC, heard = start, longest = 0, next = start + 2 * TW_SEC;
+    while (c->connected && !c->closed && (sim_now(w.sim) < end || (c->got < sent && sim_now(w.sim) < end + AFTER_SEC * TW_SEC))) {
+        if (sim_now(w.sim) < end && sim_now(w.sim) >= story.wakes[0]) {
+            for (size_t i = 0; i < CHUNK; i++)
+                chunk[i] = (uint8_t)((sent + i) * 2654435761u >> 11);
             sent += offer_bytes(c, tw_bytes(chunk, CHUNK));
         }
-        if (sim_now(w.sim) >= next) {
+        if (sim_now(w.sim) < end && sim_now(w.sim) >= next) {
             happen(draw(8));
             next = sim_now(w.sim) + (tw_time)(100 + draw(10000)) * TW_MSEC;
         }
         step();
-        if (c->got != seen || c->closed) {
-            longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+        longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+        if (c->got != seen || !can_talk())
             heard = sim_now(w.sim);
-            seen = c->got;
-        }
+        seen = c->got;
     }
-    for (int i = 0; i < AFTER_SEC * 20 && c->got < sent && !c->closed; i++)
-        step();
-    if (c->closed || c->got != sent)
-        fail_msg("seed %llu: %zu of %zu bytes are back; %s (%llx); at places %u and %u, rung %s", (unsigned long long)seed, c->got, sent, c->why,
-                 (unsigned long long)c->code,
-                 story.place[0], story.place[1], tw_rung_name(c->path.rung));
-    for (size_t i = 0; i < sent; i++)
-        if (c->bytes[i] != (uint8_t)(i * 2654435761u >> 11) || w.b.conns[0].bytes[i] != c->bytes[i])
-            fail_msg("seed %llu: byte %zu is wrong", (unsigned long long)seed, i);
-    assert_int_equal(w.b.conns[0].got, sent);
-    longest = sim_now(w.sim) - heard > longest ? sim_now(w.sim) - heard : longest;
+    bool well = c->connected && !c->closed && is_whole(c, sent);
+    if (!well)
+        printf("seed %llu: %zu of %zu bytes are back%s; %s (%llx); at places %u and %u, rung %s\n", (unsigned long long)seed, c->got, sent,
+               !c->connected ? ", never connected" : c->got < sent ? "" : ", not all of them right", c->why, (unsigned long long)c->code,
+               story.place[0], story.place[1], tw_rung_name(c->path.rung));
+    *ret_longest = longest;
     meeting_end(&w);
-    return (unsigned)(longest / TW_MSEC);
+    return well;
 }
 
 /* One thing that happens to two who are both at home, or behind hard NATs and so at the relay. */
@@ -275,23 +287,28 @@ static unsigned pause_after(const struct accident *k, uint64_t seed)
     return (unsigned)(longest / TW_MSEC);
 }
 
-static int by_size(const void *a, const void *b);
+static int by_size(const void *a, const void *b)
+{
+    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+    return x < y ? -1 : x > y;
+}
 
 static void each_alone(void **state)
 {
     static const struct accident all[] = {
-        { "the caller moves", 0, 0, false, 0, 2000 },
+        { "the caller moves", 0, 0, false, 0, 1500 },
         { "the callee moves", 1, 0, false, 0, 1500 },
         { "both move at once", 2, 0, false, 0, 4000 },
         { "the caller's NAT forgets", 3, 0, false, 0, 1500 },
-        /* Nothing reaches the callee any more, not even over its connection to the server, until it says something. */
-        { "the callee's NAT forgets", 3, 1, false, 0, 10500 },
-        { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 2500 },
-        { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 4500 },
-        { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 4500 },
-        { "the caller sleeps for 20 s", 5, 0, false, 20 * TW_SEC, 4500 },
-        { "the callee sleeps for 20 s", 5, 1, false, 20 * TW_SEC, 4500 },
-        { "the callee sleeps for 5 min", 5, 1, false, 300 * TW_SEC, 4500 },
+        /* Nothing reaches the callee any more, not even over its connection to the server, until it says something: it asks a second after
+         * the last that came. */
+        { "the callee's NAT forgets", 3, 1, false, 0, 4000 },
+        { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 1000 },
+        { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 2500 },
+        { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 2500 },
+        { "the caller sleeps for 20 s", 5, 0, false, 20 * TW_SEC, 1000 },
+        { "the callee sleeps for 20 s", 5, 1, false, 20 * TW_SEC, 2000 },
+        { "the callee sleeps for 5 min", 5, 1, false, 300 * TW_SEC, 2500 },
         { "the server restarts", 6, 0, false, 0, 400 },
         { "the relay they need is gone", 7, 0, true, 0, 2500 },
     };
@@ -308,26 +325,36 @@ static void each_alone(void **state)
     }
 }
 
-static int by_size(const void *a, const void *b)
+static int by_length(const void *a, const void *b)
 {
-    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+    tw_time x = *(const tw_time *)a, y = *(const tw_time *)b;
     return x < y ? -1 : x > y;
 }
 
 static void all_end_with_every_byte(void **state)
 {
-    unsigned *pause = calloc(stories, sizeof(*pause));
+    tw_time *pause = calloc(stories, sizeof(*pause)), most = 0;
+    uint64_t slowest = first;
+    unsigned bad = 0;
     (void)state;
     assert_non_null(pause);
-    unsigned longest = 0;
     for (unsigned i = 0; i < stories; i++) {
-        pause[i] = live(first + i);
-        longest = pause[i] > pause[longest] ? i : longest;
+        bad += !live(first + i, &pause[i]);
+        if (pause[i] > most) {
+            most = pause[i];
+            slowest = first + i;
+        }
+        if (i % 1000 == 999)
+            fprintf(stderr, "%u stories told, %u ended badly\n", i + 1, bad);
     }
-    qsort(pause, stories, sizeof(*pause), by_size);
-    printf("%u stories, every byte there: the longest pause of each %.1f s (median), %.1f s (19 of 20), %.1f s (most, seed %llu)\n",
-           stories, pause[stories / 2] / 1e3, pause[stories * 19 / 20] / 1e3, pause[stories - 1] / 1e3, (unsigned long long)(first + longest));
+    qsort(pause, stories, sizeof(*pause), by_length);
+    printf("%u stories, %u ended badly; nothing came, though both could talk, for %.1f s (median), %.1f s (19 of 20), %.1f s (most, seed %llu)\n",
+           stories, bad, (double)pause[stories / 2] / 1e9, (double)pause[stories * 19 / 20] / 1e9, (double)most / 1e9,
+           (unsigned long long)slowest);
+    tw_time usual = pause[stories * 19 / 20];
     free(pause);
+    assert_int_equal(bad, 0);
+    assert_true(usual <= 10 * TW_SEC);
 }
 
 static void these_ended_badly_once(void **state)
@@ -338,19 +365,26 @@ static void these_ended_badly_once(void **state)
         50028845, /* a NAT had given one the port of the other's allocation of before: the relay took what was small, and nothing that needed a channel */
         70037480, /* one that moved behind a NAT with many ports had taken all places for peers at the other's relay */
     };
+    tw_time longest;
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(seeds); i++)
-        (void)live(seeds[i]);
+        assert_true(live(seeds[i], &longest));
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone), cmocka_unit_test(these_ended_badly_once),
                                         cmocka_unit_test(all_end_with_every_byte) };
-    if (argc > 1)
-        stories = (unsigned)strtoul(argv[1], NULL, 10);
+    const struct CMUnitTest random_ones[] = { cmocka_unit_test(all_end_with_every_byte) };
+    if (argc == 1)
+        return cmocka_run_group_tests(tests, NULL, NULL);
+    stories = (unsigned)strtoul(argv[1], NULL, 10);
     if (argc > 2)
         first = strtoull(argv[2], NULL, 10);
     tell = argc > 3;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (!stories) {
+        fprintf(stderr, "usage: endpoint-life_stories [STORIES [FIRST-SEED [1: tell each]]]\n");
+        return 2;
+    }
+    return cmocka_run_group_tests(random_ones, NULL, NULL);
 }

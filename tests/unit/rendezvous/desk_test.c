@@ -298,19 +298,43 @@ static void what_one_user_may_do_is_bounded(void **state)
     close_desk();
 }
 
+/* Nothing comes from it any more, nor gets there. How long that takes to be noticed. */
+static tw_time silence_is_noticed_after(struct user *u)
+{
+    tw_time begin = w.now;
+    while (w.now < begin + 60 * TW_SEC && !u->closed) {
+        tw_rdv_tick(u->rdv, w.now);
+        (void)tw_rdv_out(u->rdv); /* lost */
+        take(u);
+        w.now = u->closed ? w.now : tw_rdv_deadline(u->rdv);
+    }
+    assert_true(u->closed);
+    return w.now - begin;
+}
+
 static void a_silent_server_is_noticed(void **state)
 {
     (void)state;
     open_desk(true);
     struct user *b = join(1, 2, true, NULL);
-    tw_time end = w.now + 60 * TW_SEC;
-    while (w.now < end && !b->closed) {
-        w.now = tw_rdv_deadline(b->rdv);
-        tw_rdv_tick(b->rdv, w.now);
-        (void)tw_rdv_out(b->rdv); /* lost */
-        take(b);
-    }
-    assert_true(b->closed);
+    assert_in_range(silence_is_noticed_after(b) / TW_SEC, 30, 40);
+    close_desk();
+}
+
+/* Who has lost a peer, too, does not wait so long, and one that answers is asked no more once that is over. */
+static void in_doubt_it_is_noticed_soon(void **state)
+{
+    (void)state;
+    open_desk(true);
+    struct user *b = join(1, 2, true, NULL);
+    advance(7 * TW_SEC);
+    tw_rdv_doubt(b->rdv, w.now);
+    carry();
+    advance(40 * TW_SEC);
+    assert_false(b->closed);
+    assert_true(tw_rdv_deadline(b->rdv) > w.now + 10 * TW_SEC);
+    tw_rdv_doubt(b->rdv, w.now);
+    assert_in_range(silence_is_noticed_after(b) / TW_MSEC, 2000, 2500);
     close_desk();
 }
 
@@ -420,6 +444,7 @@ int main(void)
         cmocka_unit_test(a_mailbox_lasts_over_midnight),
         cmocka_unit_test(what_one_user_may_do_is_bounded),
         cmocka_unit_test(a_silent_server_is_noticed),
+        cmocka_unit_test(in_doubt_it_is_noticed_soon),
         cmocka_unit_test(an_offer_is_for_one_and_from_one),
         cmocka_unit_test(words_are_padded_and_come_once),
     };

@@ -314,14 +314,27 @@ static void loss_and_tampering_are_survived(void **state)
     }
 }
 
+/* What has just been heard over it says so to both. */
+static void it_works(void)
+{
+    for (int k = 0; k < 2; k++)
+        tw_secure_alive(net.end[k], net.now, 2 * DELAY_MS * TW_MSEC);
+}
+
+static void another_path(void)
+{
+    for (int k = 0; k < 2; k++)
+        tw_secure_new_path(net.end[k], net.now);
+}
+
 static void a_new_path_is_taken_without_losing_anything(void **state)
 {
     (void)state;
     set_up(NULL, NULL, 9);
     run_for(TW_SEC);
     for (int i = 0; i < 8; i++) {
-        for (int k = 0; k < 2; k++)
-            tw_secure_new_path(net.end[k], net.now);
+        another_path();
+        it_works();
         transfer(i & 1, 300000, 20 * TW_SEC, false);
         run_for(3 * TW_SEC);
     }
@@ -355,8 +368,8 @@ static void a_server_goes_on_when_all_on_a_new_path_was_lost(void **state)
         for (int k = 0; k < 2; k++)
             tw_secure_set_mtu(net.end[k], net.now, 8192);
         transfer(1, 100000, TW_SEC, false);
-        for (int k = 0; k < 2; k++)
-            tw_secure_new_path(net.end[k], net.now);
+        another_path();
+        it_works();
         assert_ok(tw_secure_open(net.end[0], net.now, &id));
         assert_ok(tw_secure_write(net.end[0], net.now, id, tw_bytes(some, says), false, &n));
         deaf_until = net.now + 2 * TW_SEC;
@@ -364,6 +377,98 @@ static void a_server_goes_on_when_all_on_a_new_path_was_lost(void **state)
         transfer(1, 300000, 60 * TW_SEC, false);
         tear_down();
     }
+}
+
+/* n bytes of the client's, so many of which have come to the server once it has had the time. */
+static size_t arrives(int64_t id, tw_time within)
+{
+    struct tw_bytes b;
+    bool end;
+    size_t n = 0;
+    run_for(within);
+    while (!tw_secure_peek(net.end[1], id, &b, &end) && b.n) {
+        n += b.n;
+        tw_secure_take(net.end[1], net.now, id, b.n);
+    }
+    return n;
+}
+
+static int64_t write_some(int64_t id, size_t n)
+{
+    static const uint8_t zeros[40000];
+    size_t took;
+    if (id < 0)
+        assert_ok(tw_secure_open(net.end[0], net.now, &id));
+    assert_ok(tw_secure_write(net.end[0], net.now, id, tw_bytes(zeros, n), false, &took));
+    assert_int_equal(took, n);
+    return id;
+}
+
+/* However far the loss timer has backed off. */
+static void after_a_long_silence_it_goes_on_at_once(void **state)
+{
+    (void)state;
+    for (tw_time silent = TW_SEC; silent <= 300 * TW_SEC; silent = silent * 3 / 2) {
+        set_up(NULL, NULL, 9);
+        run_for(TW_SEC);
+        int64_t id = write_some(-1, 40000);
+        run_for(25 * TW_MSEC);
+        net.pass = lose_all;
+        run_for(silent);
+        net.pass = NULL;
+        it_works();
+        assert_int_equal(arrives(id, 250 * TW_MSEC), 40000);
+        tear_down();
+    }
+}
+
+/* The peer's machine slept for a while with packets in its socket: that is no long way. */
+static void a_sleep_is_not_taken_for_a_long_way(void **state)
+{
+    struct tw_secure_stats st;
+    (void)state;
+    set_up(NULL, NULL, 9);
+    run_for(TW_SEC);
+    int64_t id = write_some(-1, 10000);
+    for (tw_time wakes = net.now + 60 * TW_SEC; net.now < wakes;) {
+        run_for(10 * TW_MSEC);
+        for (size_t i = 0; i < net.flight_n; i++)
+            if (net.flight[i].to)
+                net.flight[i].at = wakes;
+    }
+    assert_int_equal(arrives(id, TW_SEC), 10000);
+    tw_secure_stats(net.end[0], &st);
+    assert_true(st.rtt > TW_SEC);
+    write_some(id, 20000);
+    net.pass = lose_all;
+    run_for(100 * TW_MSEC);
+    net.pass = NULL;
+    assert_int_equal(arrives(id, TW_SEC), 0);
+    it_works();
+    assert_int_equal(arrives(id, 250 * TW_MSEC), 20000);
+    tear_down();
+}
+
+/* Each change that QUIC is told of costs a connection ID: not while nothing is known to come through. */
+static void changes_cost_nothing_while_nothing_comes(void **state)
+{
+    struct tw_secure_stats st;
+    (void)state;
+    set_up(NULL, NULL, 9);
+    run_for(TW_SEC);
+    int64_t id = write_some(-1, 40000);
+    drain();
+    net.pass = lose_all;
+    for (int i = 0; i < 100; i++) {
+        another_path();
+        run_for(TW_SEC);
+    }
+    net.pass = NULL;
+    it_works();
+    tw_secure_stats(net.end[0], &st);
+    assert_int_equal(st.min_rtt, 0); /* it has begun anew */
+    assert_int_equal(arrives(id, 600 * TW_MSEC), 40000);
+    tear_down();
 }
 
 static void packets_are_as_large_as_the_path(void **state)
@@ -504,6 +609,8 @@ int main(void)
         cmocka_unit_test(who_has_not_the_secret_gets_no_byte),
         cmocka_unit_test(loss_and_tampering_are_survived),
         cmocka_unit_test(a_new_path_is_taken_without_losing_anything), cmocka_unit_test(a_server_goes_on_when_all_on_a_new_path_was_lost),
+        cmocka_unit_test(after_a_long_silence_it_goes_on_at_once), cmocka_unit_test(a_sleep_is_not_taken_for_a_long_way),
+        cmocka_unit_test(changes_cost_nothing_while_nothing_comes),
         cmocka_unit_test(packets_are_as_large_as_the_path),
         cmocka_unit_test(a_writer_waits_for_the_reader),
         cmocka_unit_test(many_streams_one_after_the_other),
