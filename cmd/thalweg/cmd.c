@@ -9,6 +9,16 @@
 #include "rt/file.h"
 #include "rt/resolve.h"
 
+uv_loop_t *cmd_loop(void)
+{
+    uv_loop_t *loop = uv_default_loop();
+    if (!loop) {
+        fprintf(stderr, "thalweg: cannot start: no memory, or too many files are open\n");
+        exit(EXIT_FAILED);
+    }
+    return loop;
+}
+
 /* --- options ------------------------------------------------------------------------------ */
 
 /* "-u,--user" matches -u and --user; returns what stands behind "=", "" if nothing, NULL: no match. */

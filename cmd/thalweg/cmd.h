@@ -75,6 +75,9 @@ int cmd_read(int argc, char **argv, const char *usage, const struct cmd_option *
 int cmd_find_server(const char *text, bool turn, const char *family, struct tw_uri *ret_uri,
                     struct tw_addr *ret_addrs, unsigned *ret_n);
 
+/* The program's loop. Where there can't be one, it complains and ends. */
+uv_loop_t *cmd_loop(void);
+
 /* How a server's certificate is judged. */
 struct cmd_tls {
     bool insecure;

@@ -191,10 +191,14 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     g->fd = fd;
     g->stream = -1;
+    if (uv_poll_init(f.peer.loop, &g->poll, fd)) {
+        close(fd);
+        free(g);
+        return;
+    }
     g->next = f.guests;
     f.guests = g;
     g->poll.data = g;
-    uv_poll_init(f.peer.loop, &g->poll, fd);
     if (f.socks) {
         uv_poll_start(&g->poll, UV_READABLE, on_guest_ready);
         return;
@@ -330,8 +334,11 @@ int cmd_forward(int argc, char **argv)
     status = peer_open(&f.peer, &o, &cfg, false);
     if (status)
         return status;
-    uv_poll_init(f.peer.loop, &f.poll, f.fd);
-    uv_poll_start(&f.poll, UV_READABLE, f.udp ? on_datagrams : on_accept);
+    if (tw_rt_watch(f.peer.loop, &f.poll, f.fd, UV_READABLE, f.udp ? on_datagrams : on_accept, NULL)) {
+        fprintf(stderr, "thalweg: the port can't be watched: %s\n", strerror(errno));
+        peer_end(&f.peer, EXIT_FAILED);
+        return peer_run(&f.peer);
+    }
     uv_unref((uv_handle_t *)&f.poll);
     status = redial_start(&f.redial, &f.peer, f.key_and_server);
     if (status)

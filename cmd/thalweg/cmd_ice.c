@@ -455,7 +455,7 @@ static void write_tape(void *ctx, const char *line)
 
 static int run(struct tw_rt_ice_config *cfg)
 {
-    c.loop = uv_default_loop();
+    c.loop = cmd_loop();
     c.status = EXIT_FAILED;
     c.rtts = calloc(opt.pings + 1, sizeof(*c.rtts));
     int err = c.rtts ? tw_rt_ice_init(&c.rt, c.loop, cfg) : TW_ENOMEM;

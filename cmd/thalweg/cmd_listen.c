@@ -216,11 +216,10 @@ static void try_address(struct wish *w)
                 join_flow(w);
                 return;
             }
-            w->state = WISH_CONNECT;
-            w->poll.data = w;
-            uv_poll_init(l.peer.loop, &w->poll, w->fd);
-            uv_poll_start(&w->poll, UV_WRITABLE, on_connected);
-            return;
+            if (!tw_rt_watch(l.peer.loop, &w->poll, w->fd, UV_WRITABLE, on_connected, w)) {
+                w->state = WISH_CONNECT;
+                return;
+            }
         }
         close(w->fd);
     }

@@ -86,7 +86,7 @@ int cmd_nat(int argc, char **argv)
         fprintf(stderr, "thalweg: NATs are looked at over UDP: use a stun: URI\n");
         return EXIT_USAGE;
     }
-    uv_loop_t *loop = uv_default_loop();
+    uv_loop_t *loop = cmd_loop();
     if (nat_start(&q, loop, &addrs[0], opt.timeout_ms, on_done, NULL)) {
         fprintf(stderr, "thalweg: no UDP socket: %s\n", strerror(errno));
         return EXIT_FAILED;

@@ -127,7 +127,7 @@ int cmd_stun(int argc, char **argv)
         timing.rto = opt.timeout_ms * TW_MSEC / 9;
 
     static struct query q;
-    uv_loop_t *loop = uv_default_loop();
+    uv_loop_t *loop = cmd_loop();
     status = EXIT_FAILED;
     for (unsigned i = 0, redirects = 0; i < n && status; i++) {
         struct tw_addr server = addrs[i];

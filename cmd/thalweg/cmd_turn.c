@@ -424,7 +424,7 @@ static bool start_side(struct test *t, struct side *s, const char *name)
 
 static int run(struct test *t)
 {
-    t->loop = uv_default_loop();
+    t->loop = cmd_loop();
     uv_timer_init(t->loop, &t->timer);
     t->timer.data = t;
     if (!start_side(t, &t->a, "A") || (!opt.peer && !start_side(t, &t->b, "B")))

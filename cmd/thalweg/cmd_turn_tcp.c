@@ -316,7 +316,7 @@ static void stop(struct end *e)
 int cmd_turn_tcp(const struct cmd_turn_tcp *how)
 {
     t.how = how;
-    t.loop = uv_default_loop();
+    t.loop = cmd_loop();
     t.started = tw_rt_now();
     uv_timer_init(t.loop, &t.timer);
     uv_timer_start(&t.timer, on_late, WAIT_MS + how->seconds * 1000u, 0);

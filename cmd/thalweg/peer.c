@@ -370,7 +370,7 @@ int peer_open(struct peer *p, const struct peer_options *given, struct tw_endpoi
     rt.endpoint = *cfg;
     enum { FILES_EACH = 8 }; /* of a connection: sockets of its own, and pipes to what it is joined with */
     tw_rt_raise_files(FILES_EACH * (cfg->max_conns ? cfg->max_conns : 1024));
-    p->loop = uv_default_loop();
+    p->loop = cmd_loop();
     int err = tw_rt_endpoint_init(&p->rt, p->loop, &rt);
     sodium_memzero(seed, sizeof(seed));
     if (err) {

@@ -181,10 +181,12 @@ static int serve(void)
         ok = false;
     }
     d.loop = uv_default_loop();
-    ok = ok && rendezvous_start() && give_up_rights(o);
+    if (!d.loop)
+        log_line(TW_ERROR, "cannot start: no memory, or too many files are open");
+    ok = ok && d.loop && rendezvous_start() && give_up_rights(o);
     if (ok) {
         run();
-    } else {
+    } else if (d.loop) {
         rendezvous_stop();
         uv_run(d.loop, UV_RUN_DEFAULT);
     }

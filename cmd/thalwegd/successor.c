@@ -7,6 +7,7 @@
 #include "daemon.h"
 #include "helper.h"
 #include "log.h"
+#include "rt/os.h"
 #include "upgrade.h"
 
 static bool replaced; /* the successor works */
@@ -55,17 +56,18 @@ void successor_start(void)
         log_line(TW_ERROR, "no channel to a successor: %s", strerror(errno));
         return;
     }
-    bool ok = helper_successor(pair[1]);
+    bool watched = !tw_rt_watch(d.loop, &d.heir, pair[0], UV_READABLE | UV_DISCONNECT, on_heir, NULL);
+    bool ok = watched && helper_successor(pair[1]);
     close(pair[1]);
     if (!ok) {
         log_line(TW_ERROR, "cannot start a successor: %s", strerror(errno));
+        if (watched)
+            uv_poll_stop(&d.heir);
         close(pair[0]);
         return;
     }
     log_line(TW_INFO, "starting a successor");
     d.heir_fd = pair[0];
-    uv_poll_init(d.loop, &d.heir, d.heir_fd);
-    uv_poll_start(&d.heir, UV_READABLE | UV_DISCONNECT, on_heir);
 }
 
 static void on_elder(uv_poll_t *p, int status, int events)
@@ -83,7 +85,7 @@ static void on_elder(uv_poll_t *p, int status, int events)
 
 void successor_watch_elder(void)
 {
-    uv_poll_init(d.loop, &d.elder, d.elder_fd);
-    uv_poll_start(&d.elder, UV_READABLE | UV_DISCONNECT, on_elder);
+    if (tw_rt_watch(d.loop, &d.elder, d.elder_fd, UV_READABLE | UV_DISCONNECT, on_elder, NULL))
+        log_line(TW_WARN, "it will not be noticed when the server before this one has ended: %s", strerror(errno));
     upgrade_say(d.elder_fd, 'r');
 }

@@ -112,6 +112,8 @@ int tw_rt_agent_init(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_add
         return err;
     a->tx = malloc(sizeof(*a->tx));
     err = a->tx ? tw_rt_udp_open(&a->udp, local, TW_RT_GRO) : TW_ENOMEM;
+    if (!err && (err = tw_rt_watch(loop, &a->poll, a->udp.fd, UV_READABLE, on_readable, a)))
+        tw_rt_udp_close(&a->udp);
     if (err) {
         free(a->tx);
         tw_rt_rx_fini(&a->rx);
@@ -119,24 +121,21 @@ int tw_rt_agent_init(struct tw_rt_agent *a, uv_loop_t *loop, const struct tw_add
     }
     tw_rt_tx_init(a->tx, &a->rx);
     a->udp.burst = a->udp.min_burst = TW_RT_RX_MAX;
-    uv_poll_init(loop, &a->poll, a->udp.fd);
     uv_timer_init(loop, &a->timer);
-    a->poll.data = a->timer.data = a;
-    uv_poll_start(&a->poll, UV_READABLE, on_readable);
+    a->timer.data = a;
     return 0;
 }
 
 int tw_rt_agent_second(struct tw_rt_agent *a, const struct tw_addr *local)
 {
     int err = tw_rt_udp_open(&a->second, local, TW_RT_GRO);
+    if (!err && (err = tw_rt_watch(a->timer.loop, &a->second_poll, a->second.fd, UV_READABLE, on_readable, a)))
+        tw_rt_udp_close(&a->second);
     if (err)
         return err;
     a->second.id = 1;
     a->second.burst = a->second.min_burst = TW_RT_RX_MAX;
     a->has_second = true;
-    uv_poll_init(a->timer.loop, &a->second_poll, a->second.fd);
-    a->second_poll.data = a;
-    uv_poll_start(&a->second_poll, UV_READABLE, on_readable);
     return 0;
 }
 

@@ -139,11 +139,16 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* --- life ------------------------------------------------------------------------------------------------ */
 
-static void watch(struct tw_rt_lan *l, uv_poll_t *poll, int fd)
+/* Closes what can't be watched. */
+static void watch(struct tw_rt_lan *l, uv_poll_t *poll, int *fd)
 {
-    uv_poll_init(l->loop, poll, fd);
-    poll->data = l;
-    uv_poll_start(poll, UV_READABLE, on_readable);
+    if (*fd < 0)
+        return;
+    if (tw_rt_watch(l->loop, poll, *fd, UV_READABLE, on_readable, l)) {
+        close(*fd);
+        *fd = -1;
+        return;
+    }
     uv_unref((uv_handle_t *)poll);
     l->handles++;
 }
@@ -190,15 +195,12 @@ void tw_rt_lan_init(struct tw_rt_lan *l, uv_loop_t *loop, struct tw_endpoint *en
     l->timer.data = l;
     l->handles = 1;
     l->own = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l->own < 0)
-        return;
     (void)!setsockopt(l->own, IPPROTO_IP, IP_MULTICAST_TTL, &ttl, sizeof(ttl));
-    watch(l, &l->own_poll, l->own);
-    if (!listen || !open_desk(l))
+    watch(l, &l->own_poll, &l->own);
+    if (l->own < 0 || !listen || !open_desk(l))
         return;
     l->group = open_group();
-    if (l->group >= 0)
-        watch(l, &l->group_poll, l->group);
+    watch(l, &l->group_poll, &l->group);
 }
 
 void tw_rt_lan_interfaces(struct tw_rt_lan *l, const struct tw_ice_interface *list, size_t n)

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "rt/netlink.h"
+#include "rt/os.h"
 #include "rt/resolve.h"
 
 enum { RESOLVE_MS = 2000, OPT_PREF64 = 38, PREF64_LEN = 16 };
@@ -117,11 +118,11 @@ void tw_rt_nat64_init(struct tw_rt_nat64 *n, uv_loop_t *loop,
                       void (*changed)(void *user, const struct tw_range *prefix), void *user)
 {
     *n = (struct tw_rt_nat64){ .loop = loop, .changed = changed, .user = user };
-    n->work.data = n->poll.data = n;
+    n->work.data = n;
     n->fd = tw_rt_netlink_open(1u << (RTNLGRP_ND_USEROPT - 1));
-    if (n->fd >= 0) {
-        uv_poll_init(loop, &n->poll, n->fd);
-        uv_poll_start(&n->poll, UV_READABLE, on_readable);
+    if (n->fd >= 0 && tw_rt_watch(loop, &n->poll, n->fd, UV_READABLE, on_readable, n)) {
+        close(n->fd);
+        n->fd = -1; /* what routers say is not heard, but a resolver can be asked */
     }
 }
 

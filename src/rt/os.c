@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <thalweg/error.h>
+
 tw_time tw_rt_now(void)
 {
     struct timespec ts;
@@ -96,4 +98,13 @@ void tw_rt_timer_at(uv_timer_t *t, tw_time at, uv_timer_cb on_timer)
     }
     uv_update_time(t->loop);
     uv_timer_start(t, on_timer, at <= now ? 0 : (uint64_t)((at - now + TW_MSEC - 1) / TW_MSEC), 0);
+}
+
+int tw_rt_watch(uv_loop_t *loop, uv_poll_t *poll, int fd, int events, uv_poll_cb on_ready, void *user)
+{
+    if (uv_poll_init(loop, poll, fd))
+        return TW_ESYS;
+    poll->data = user;
+    uv_poll_start(poll, events, on_ready);
+    return 0;
 }

@@ -221,7 +221,13 @@ int tw_rt_poll_open(uv_loop_t *loop, const struct tw_rt_link_config *how, const 
         return TW_ESYS;
     }
     p->fd = pair[0];
-    uv_poll_init(loop, &p->poll, p->fd);
+    if (uv_poll_init(loop, &p->poll, p->fd)) {
+        close(pair[0]);
+        close(pair[1]);
+        tw_poll_free(p->machine);
+        free(p);
+        return TW_ESYS;
+    }
     p->poll.data = p;
     watch(p);
     *ret_fd = pair[1];

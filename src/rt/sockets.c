@@ -158,6 +158,8 @@ static int open_udp(struct tw_rt_sockets *r, const struct tw_ice_event *ev, stru
     if (!s)
         return TW_ENOMEM;
     int err = tw_rt_udp_open(&s->udp, &ev->local, TW_RT_GRO);
+    if (!err && (err = tw_rt_watch(r->loop, &s->poll, s->udp.fd, UV_READABLE, on_readable, s)))
+        tw_rt_udp_close(&s->udp);
     if (err) {
         forget(s);
         return err;
@@ -165,9 +167,6 @@ static int open_udp(struct tw_rt_sockets *r, const struct tw_ice_event *ev, stru
     s->udp.id = ev->sock;
     s->udp.burst = s->udp.min_burst = TW_RT_RX_MAX;
     s->local = *ret_local = s->udp.local;
-    uv_poll_init(r->loop, &s->poll, s->udp.fd);
-    s->poll.data = s;
-    uv_poll_start(&s->poll, UV_READABLE, on_readable);
     return 0;
 }
 
@@ -401,16 +400,14 @@ static int listen_at(struct tw_rt_sockets *r, uint32_t id, const struct tw_addr 
         setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (s->fd >= 0 && !id && ss.ss_family == AF_INET6)
         setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, n) || listen(s->fd, 16)) {
+    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, n) || listen(s->fd, 16) ||
+        tw_rt_watch(r->loop, &s->poll, s->fd, UV_READABLE, on_accept, s)) {
         if (s->fd >= 0)
             close(s->fd);
         forget(s);
         return TW_ESYS;
     }
     s->local = local_of(s->fd);
-    uv_poll_init(r->loop, &s->poll, s->fd);
-    s->poll.data = s;
-    uv_poll_start(&s->poll, UV_READABLE, on_accept);
     *ret = s;
     return 0;
 }
