@@ -51,7 +51,7 @@ void ep_again_tick(struct conn *c)
         ep_call_drop(c, TW_RDV_HUNG_UP);
         c->call.link = NULL;
     }
-    if (!find_link(c)) { /* ep_conn_on_link() */
+    if (!find_link(c)) { /* ep_call_on_link() */
         c->again_at = c->e->now + FIRST_WAIT;
         return;
     }

@@ -228,8 +228,6 @@ struct link *ep_link_of(struct tw_endpoint *e, uint32_t sock);
 void ep_links_close(struct tw_endpoint *e);
 
 /* --- conn.c --- */
-/* Whether that key may be dialled now: 0, TW_EINVAL, TW_ESTATE or TW_EMALFORMED. */
-int ep_may_dial(const struct tw_endpoint *e, const struct tw_key *key);
 struct conn *ep_conn_new(struct tw_endpoint *e);
 struct conn *ep_conn_find(const struct tw_endpoint *e, uint32_t id);
 struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock);
@@ -237,12 +235,6 @@ struct conn *ep_conn_of_sock(const struct tw_endpoint *e, uint32_t sock);
 struct conn *ep_conn_take(struct tw_endpoint *e);
 /* An agent that gathers ahead, if there is none yet; anew: the servers have changed. */
 void ep_conn_spare(struct tw_endpoint *e, bool anew);
-void ep_conn_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes offer);
-void ep_conn_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
-void ep_conn_on_datagram(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
-void ep_conn_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsigned reason);
-void ep_conn_on_link(struct tw_endpoint *e, struct link *l);
-void ep_conn_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why);
 /* After anything that was done to it: takes the agent's events, tells candidates, sets its timer. */
 void ep_conn_stir(struct conn *c);
 /* Sets its timer. */
@@ -251,24 +243,51 @@ void ep_conn_tick(struct conn *c);
 /* It is over; CLOSED will be told. why: lives as long as the connection, or is static. */
 void ep_conn_over(struct conn *c, uint64_t code, const char *why, bool by_peer);
 void ep_conn_free(struct conn *c);
-/* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
-bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer);
+
+/* --- servers.c --- */
+/* Tells its agent of all that are known now. TW_ENOMEM and others of tw_ice_add_servers(). */
+TW_NODISCARD int ep_learn_servers(struct conn *c);
+
+/* --- word.c --- */
 /* In the first word of a call: credentials, and all candidates so far. */
 void ep_introduce(struct conn *c, struct call *k, struct tw_word *w);
+void ep_say(struct conn *c, const struct tw_word *w);
+/* Those that have been found since. */
+void ep_tell_candidates(struct conn *c);
 /* What the peer says of itself. */
 void ep_hear(struct conn *c, const struct tw_word *w);
 void ep_begin_boxes(struct conn *c);
 /* The secret of its calls: the connection's, or one that follows from it. */
 void ep_call_secret(const struct conn *c, uint64_t again, uint8_t out[32]);
-/* Sends the offer over the call's link. */
-int ep_call_make(struct conn *c, struct call *k);
-void ep_call_drop(struct conn *c, unsigned reason);
-void ep_say(struct conn *c, const struct tw_word *w);
+
+/* --- call.c --- */
+/* Whether that key may be dialled now: 0, TW_EINVAL, TW_ESTATE or TW_EMALFORMED. */
+int ep_may_dial(const struct tw_endpoint *e, const struct tw_key *key);
 /* The servers at which the peer may be, the first of them in call.link. TW_EFULL, TW_ENOTFOUND. */
 int ep_choose_links(struct conn *c);
 /* The next of them; false: there is none left. */
 bool ep_next_link(struct conn *c);
-void ep_conn_on_word(struct conn *c, const struct tw_word *w);
+/* Sends the offer over the call's link. */
+int ep_call_make(struct conn *c, struct call *k);
+void ep_call_drop(struct conn *c, unsigned reason);
+/* The server of this call does not help: the next one, or it is over. */
+void ep_call_failed(struct conn *c, uint64_t code, const char *why);
+/* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. Where it died before the call
+ * was made, it or the callee may be back by now. */
+void ep_call_elsewhere(struct conn *c);
+/* The channel under the secret of before is void. */
+void ep_drop_secure(struct conn *c);
+void ep_call_on_link(struct tw_endpoint *e, struct link *l);
+void ep_call_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why);
+void ep_call_on_signal(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
+void ep_call_on_datagram(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes body);
+void ep_call_on_gone(struct tw_endpoint *e, struct link *l, uint32_t call, unsigned reason);
+void ep_call_on_word(struct conn *c, const struct tw_word *w);
+
+/* --- callee.c --- */
+void ep_callee_on_call(struct tw_endpoint *e, struct link *l, uint32_t call, struct tw_bytes offer);
+/* Lets the caller in, if it is allowed, or has an invite. Only once the offer is known to be no old one. */
+bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer);
 
 /* --- again.c --- */
 /* There is no way by the agent, or only one that does not answer. */

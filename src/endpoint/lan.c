@@ -62,7 +62,7 @@ void tw_endpoint_found(struct tw_endpoint *e, tw_time now, uint32_t conn, const 
         return;
     c->alt.link = l;
     if (ep_link_is_up(l))
-        ep_conn_on_link(e, l);
+        ep_call_on_link(e, l);
     else
         ep_links_tick(e);
 }

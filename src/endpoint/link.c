@@ -97,7 +97,7 @@ static void down(struct tw_endpoint *e, struct link *l, const char *why)
     /* With jitter: a server that comes back is not run over. */
     l->retry_at = l->replaced ? TW_NEVER : e->now + l->retry_wait / 2 + (tw_time)(jitter % 1000) * (l->retry_wait / 1000);
     offline(e, l, why);
-    ep_conn_on_link_lost(e, l, why);
+    ep_call_on_link_lost(e, l, why);
 }
 
 /* In need it is not waited long: an attempt that began when there was no network may not notice for long that there is one again, as TCP
@@ -163,7 +163,7 @@ static void on_hello(struct tw_endpoint *e, struct link *l, const struct tw_rdv_
         offline(e, l, "the server lets nobody be dialled there without a token (--token)");
     if (l->server_n && l->own)
         ep_conn_spare(e, true);
-    ep_conn_on_link(e, l);
+    ep_call_on_link(e, l);
 }
 
 static void online(struct tw_endpoint *e, struct link *l)
@@ -219,16 +219,16 @@ static void take_events(struct tw_endpoint *e, struct link *l)
             offline(e, l, "the server refused us a mailbox");
             break;
         case TW_RDV_CALL:
-            ep_conn_on_call(e, l, ev.call, ev.body);
+            ep_callee_on_call(e, l, ev.call, ev.body);
             break;
         case TW_RDV_SIGNAL:
-            ep_conn_on_signal(e, l, ev.call, ev.body);
+            ep_call_on_signal(e, l, ev.call, ev.body);
             break;
         case TW_RDV_DATAGRAM:
-            ep_conn_on_datagram(e, l, ev.call, ev.body);
+            ep_call_on_datagram(e, l, ev.call, ev.body);
             break;
         case TW_RDV_GONE:
-            ep_conn_on_gone(e, l, ev.call, ev.reason);
+            ep_call_on_gone(e, l, ev.call, ev.reason);
             break;
         case TW_RDV_DRAIN:
             if (!l->draining)
@@ -268,7 +268,7 @@ void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *loc
             ep_link_invites(e, l);
         if (is_in_need(e))
             tw_rdv_doubt(l->rdv, e->now);
-        ep_conn_on_link(e, l);
+        ep_call_on_link(e, l);
         return;
     }
     down(e, l, why ? why : "out of memory");

@@ -173,7 +173,7 @@ static int read_answer(struct tw_endpoint *e, struct tw_bytes in, uint32_t *ret_
     if (tw_word_open(tw_bytes(in.p + ID, in.n - ID), &c->from, e->plain, &w) || w.kind != TW_WORD_ANSWER)
         return complain(ret_why, TW_EAUTH, "it was changed");
     *ret_conn = c->id;
-    ep_conn_on_word(c, &w);
+    ep_call_on_word(c, &w);
     ep_ticket_way(c);
     c->give_up_at = e->now + 40 * TW_SEC;
     ep_conn_stir(c);
