@@ -101,8 +101,9 @@ void ep_look_alive(struct conn *c)
 
 void ep_call_alive(struct conn *c)
 {
+    static const tw_time most = 2 * TW_SEC;
     if (c->secure && c->call.link)
-        tw_secure_alive(c->secure, c->e->now, 2 * ep_link_delay(c->call.link));
+        tw_secure_alive(c->secure, c->e->now, 2 * tw_time_min(ep_link_delay(c->call.link), most));
 }
 
 void ep_conn_choose(struct conn *c)

@@ -516,8 +516,10 @@ void ice_data_recv(struct tw_ice *a, uint16_t base, const struct tw_addr *src, s
         struct pair *p = &a->pairs[i];
         p->data_received++;
         p->last_heard = a->now;
-        if (p->look_at == TW_NEVER && ice_stream_of(a, comp)->own)
+        if (p->look_at == TW_NEVER && ice_stream_of(a, comp)->own) {
             p->look_at = a->now + STOPPED;
+            p->look_from = p->data_received;
+        }
     }
     a->comps[comp].used = a->now;
     a->stats.data_received++;

@@ -383,7 +383,7 @@ static void look_whether_stopped(const struct tw_ice *a, struct pair *p)
 {
     bool stopped = a->now - p->last_heard >= STOPPED;
     p->look_at = stopped ? TW_NEVER : p->last_heard + STOPPED;
-    if (stopped && p->valid && p->due == TW_NEVER)
+    if (stopped && p->data_received - p->look_from >= FLOW && p->valid && p->due == TW_NEVER)
         p->check_at = a->now;
 }
 

@@ -35,7 +35,9 @@ enum {
 static const tw_time PATIENCE = 39500 * TW_MSEC;
 static const tw_time AWAIT_EVERY = 10 * TW_SEC; /* sooner than NATs forget a packet that was not answered */
 static const tw_time WEB_LATER = 100 * TW_MSEC; /* that TCP is tried inside HTTP; twice that: inside TLS */
-static const tw_time STOPPED = TW_SEC; /* data came, and for so long none has: is the way still there? Who just receives would not notice */
+/* So many datagrams came, and for so long none has: is the way still there? Who just receives would not notice. */
+enum { FLOW = 5 };
+static const tw_time STOPPED = TW_SEC;
 static const tw_time CONSENT_LIFE = 30 * TW_SEC; /* RFC 7675 §5.1 */
 
 /* --- where packets leave from ----------------------------------------------------------------- */
@@ -117,6 +119,7 @@ struct pair {
     tw_time first_sent, check_at; /* check_at: the next check of a valid pair */
     uint32_t sent_after[8];  /* each transmission, in us after the first */
     tw_time look_at; /* whether data that has come over it has stopped, TW_NEVER: none has */
+    uint32_t look_from; /* data_received when that began */
     tw_time valid_until, last_answer, last_heard; /* heard: anything that proves the way here */
     tw_time rtt;        /* smoothed; 0: not known */
     tw_time banned_until; /* it answers checks but carries no data */
