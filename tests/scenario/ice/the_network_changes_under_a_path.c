@@ -128,6 +128,20 @@ static void a_nat_forgets(void **state)
     world_end(&w);
 }
 
+/* Who only listens can't know, but by that it hears nothing any more. */
+static void a_nat_forgets_who_only_listens(void **state)
+{
+    (void)state;
+    begin();
+    for (int i = 0; i < 250; i++)
+        (void)silence(20 * TW_MSEC);
+    sim_nat_reboot(w.nat_b);
+    tw_time gap = silence(60 * TW_SEC);
+    print_message("NAT reboot, and the one behind it only listens: data after %lld ms\n", (long long)(gap / TW_MSEC));
+    assert_true(gap <= 2500 * TW_MSEC);
+    world_end(&w);
+}
+
 /* Carriers' NATs end mappings after about a minute, used or not (facts: 48 to 75 s). */
 static void a_carrier_ends_mappings(void **state)
 {
@@ -271,7 +285,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
         cmocka_unit_test(a_metered_network_is_used_last),
-        cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_host_sleeps),
+        cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_nat_forgets_who_only_listens),
+        cmocka_unit_test(a_host_sleeps),
         cmocka_unit_test(a_carrier_ends_mappings), cmocka_unit_test(a_clock_jumps),
         cmocka_unit_test(big_packets_vanish),
         cmocka_unit_test(a_path_carries_no_data), cmocka_unit_test(a_restart_interrupts_nothing),
