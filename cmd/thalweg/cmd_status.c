@@ -60,11 +60,13 @@ static void show(const char *state)
            field(state, "key", key, sizeof(key)),
            !strcmp(field(state, "online", online, sizeof(online)), "true") ? ", can be dialled" : "",
            (long long)time(NULL) - strtoll(since, NULL, 10));
+    double packets = strtod(field(state, "packets_sent", sent, sizeof(sent)), NULL), bytes = strtod(field(state, "bytes_sent", got, sizeof(got)), NULL),
+           woken = strtod(field(state, "wakeups", wakes, sizeof(wakes)), NULL);
     double hours = (double)(time(NULL) - strtoll(since, NULL, 10)) / 3600;
-    if (hours > 0)
-        printf("  in all %.0f packets and %.0f bytes sent an hour, woken %.0f times an hour by time alone\n",
-               strtod(field(state, "packets_sent", sent, sizeof(sent)), NULL) / hours, strtod(field(state, "bytes_sent", got, sizeof(got)), NULL) / hours,
-               strtod(field(state, "wakeups", wakes, sizeof(wakes)), NULL) / hours);
+    printf("  in all %.0f packets and %.0f bytes sent, woken %.0f times by time alone", packets, bytes, woken);
+    if (hours >= 1.0 / 6) /* what it costs to be there; sooner that is the beginning's */
+        printf("; an hour: %.0f, %.0f, %.0f", packets / hours, bytes / hours, woken / hours);
+    puts("");
     const char *at = strstr(state, "\"connections\":[");
     for (at = at ? strchr(at, '{') : NULL; at; at = strchr(at + 1, '{'))
         printf("  %s\n    %-8s %s ms  %s to %s  sent %s, received %s\n", field(at, "key", key, sizeof(key)),
