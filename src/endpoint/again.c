@@ -13,6 +13,12 @@ bool ep_is_lost(const struct conn *c)
     return !c->ice_up || !tw_ice_path(c->ice, 0, 1, &p) || p.silent;
 }
 
+bool ep_is_in_need(const struct conn *c)
+{
+    return c->connected && c->state == CONN_TALKING && ep_is_lost(c) &&
+           (!(c->call.on && c->call.answered) || tw_secure_is_stuck(c->secure, c->e->now));
+}
+
 static bool is_wanted(const struct conn *c)
 {
     return c->caller && !c->by_hand && c->state == CONN_TALKING && !(c->call.on && c->call.answered) &&

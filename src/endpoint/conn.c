@@ -299,6 +299,8 @@ void ep_conn_tick(struct conn *c)
         give_up(c);
     if (e->now >= c->elsewhere_at)
         ep_call_elsewhere(c);
+    if (c->path.rung == TW_RUNG_PATCHED && ep_is_in_need(c))
+        ep_links_doubt(e);
     ep_again_tick(c);
     ep_conn_stir(c);
 }

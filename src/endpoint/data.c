@@ -113,7 +113,7 @@ void ep_conn_choose(struct conn *c)
     struct tw_ice_path p;
     uint8_t token[8];
     bool has_call = c->call.on && (c->call.answered || !c->connected);
-    if (c->connected && ep_is_lost(c))
+    if (c->connected && ep_is_lost(c)) /* what broke the way may have broken that by which the call goes */
         ep_links_doubt(e);
     if (c->ice_up && tw_ice_path(c->ice, 0, 1, &p) && !(p.silent && has_call)) {
         now = path_of(&p);

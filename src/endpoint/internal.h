@@ -292,6 +292,8 @@ bool ep_redeem(struct tw_endpoint *e, const struct tw_word *offer);
 /* --- again.c --- */
 /* There is no way by the agent, or only one that does not answer. */
 bool ep_is_lost(const struct conn *c);
+/* And nothing comes by way of a call either. */
+bool ep_is_in_need(const struct conn *c);
 /* A connection that stands has lost its way, or may have: its caller calls again. Sets again_at. */
 void ep_again_look(struct conn *c);
 void ep_again_tick(struct conn *c);

@@ -73,7 +73,7 @@ static void offline(struct tw_endpoint *e, struct link *l, const char *why)
 static bool is_in_need(const struct tw_endpoint *e)
 {
     for (uint16_t i = 0; i < e->slot_n; i++)
-        if (e->slots[i] && e->slots[i]->state == CONN_TALKING && e->slots[i]->connected && ep_is_lost(e->slots[i]))
+        if (e->slots[i] && ep_is_in_need(e->slots[i]))
             return true;
     return false;
 }

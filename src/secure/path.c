@@ -5,6 +5,7 @@
 #define STUCK_AFTER (3 * TW_SEC)
 #define SWITCH_PAUSE TW_SEC     /* between changes of path; longer after some after which nothing was acknowledged */
 #define A_LITTLE (200 * TW_MSEC)
+#define STUCK (2 * TW_SEC)
 #define MOST_AHEAD (600 * TW_SEC) /* that one timer may lie ahead: others mean "never" */
 enum { LOOKS = 5, HURRY = 8 };
 
@@ -29,6 +30,11 @@ static void watch_flight(struct tw_secure *s)
     if (now < s->flight || !s->flight)
         s->flight_at = s->now;
     s->flight = now;
+}
+
+bool tw_secure_is_stuck(const struct tw_secure *s, tw_time now)
+{
+    return s->flight && now - s->flight_at >= STUCK;
 }
 
 /* --- another path ------------------------------------------------------------------------------------ */

@@ -111,6 +111,8 @@ struct tw_secure_stats {
     uint64_t window;          /* congestion window in bytes */
     uint64_t dropped;         /* packets that were not the peer's, or not of this connection */
 };
+/* Something was sent, and for two seconds nothing has been acknowledged. */
+bool tw_secure_is_stuck(const struct tw_secure *s, tw_time now);
 /* When data of ours was acknowledged last; 0: not since the path changed. */
 tw_time tw_secure_acked_at(const struct tw_secure *s);
 void tw_secure_stats(const struct tw_secure *s, struct tw_secure_stats *ret_stats);

@@ -703,6 +703,30 @@ static void a_hole_for_large_packets_is_found(void **state)
     end();
 }
 
+/* Where the server is the only way, that is no reason to doubt it. */
+static void who_has_only_the_server_costs_it_little(void **state)
+{
+    const unsigned only = 1U << TW_RUNG_PATCHED;
+    (void)state;
+    begin(75);
+    put(&w.a, 1, &hard, &(struct endpoint_node_config){ .key = 1, .rungs = only });
+    put(&w.b, 2, &hard, &(struct endpoint_node_config){ .key = 2, .rungs = only, .listen = true, .allow_any = true });
+    run(3 * TW_SEC);
+    struct node_conn *c = endpoint_node_dial(&w.a, &w.b, NULL);
+    run(60 * TW_SEC);
+    assert_true(c->connected);
+    assert_int_equal(c->path.rung, TW_RUNG_PATCHED);
+    struct tw_endpoint_costs before = tw_endpoint_costs(w.a.ep);
+    run(600 * TW_SEC);
+    uint64_t packets = tw_endpoint_costs(w.a.ep).packets - before.packets;
+    printf("idle by way of the server: %llu packets in ten minutes\n", (unsigned long long)packets);
+    assert_true(packets <= 40);
+    endpoint_node_write(&w.a, c, tw_bytes_str("still there"), false);
+    run(2 * TW_SEC);
+    assert_int_equal(at_b()->got, 11);
+    end();
+}
+
 static void an_empty_datagram_arrives(void **state)
 {
     (void)state;
@@ -1178,6 +1202,7 @@ STORY_MAIN(cmocka_unit_test(tickets_are_carried_by_hand), cmocka_unit_test(a_tic
            cmocka_unit_test(a_peer_that_vanishes_is_given_up),
            cmocka_unit_test(a_peer_that_sleeps_goes_on),
            cmocka_unit_test(only_the_web_is_left),
+           cmocka_unit_test(who_has_only_the_server_costs_it_little),
            cmocka_unit_test(a_hole_for_large_packets_is_found),
            cmocka_unit_test(an_empty_datagram_arrives),
            cmocka_unit_test(the_nearer_of_two_servers_is_dialled_at), cmocka_unit_test(the_first_server_to_answer_is_asked),
