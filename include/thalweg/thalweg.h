@@ -38,6 +38,8 @@ struct tw_node_config {
     bool no_lan;                   /* neither look for peers in this network nor be found there without a server */
     bool no_port_mapping;          /* ask no gateway to let peers in */
     const char *ca_file;           /* PEM: trust only these for the certificates of servers; NULL: the system's */
+    const char *metered;           /* names of interfaces that cost by the byte, "wlan1,usb*": used when there is nothing else, as modems
+                                      are anyway; NULL: none */
     bool own_loop;                 /* no thread */
 };
 

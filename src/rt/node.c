@@ -54,7 +54,7 @@ struct tw_node {
     struct peer *peers;
     struct tw_node_event events[EVENTS];
     unsigned event_at, event_n;
-    char *ca;
+    char *ca, *metered;
 };
 
 /* --- the loop ---------------------------------------------------------------------------------------- */
@@ -323,6 +323,11 @@ static int start(struct tw_node *n, const struct tw_node_config *cfg, const char
         return err;
     }
     n->ca = ca;
+    if (cfg->metered) {
+        n->rt.cfg.metered = n->metered = strdup(cfg->metered);
+        if (!n->metered)
+            return TW_ENOMEM;
+    }
     for (size_t i = 0; cfg->allow && cfg->allow[i]; i++) {
         err = tw_node_allow(n, cfg->allow[i]);
         *ret_why = "a key to let in is none";
@@ -343,6 +348,7 @@ static void free_all(struct tw_node *n)
     if (n->wake_fd >= 0)
         close(n->wake_fd);
     free(n->ca);
+    free(n->metered);
     free(n);
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A call-like flow (50 messages a second, there and back) while networks change and things die: nothing is lost or doubled, and
 # how long it pauses. 40 ms round trip between any two. usage: moves.sh [PATTERN]: only what happens by such a name.
-# $AWAY: seconds without a network in the last cases.
+# $AWAY: seconds without a network in the last cases. $SIZE: bytes of a message; with 20,000 it is a transfer of 1 MB/s each way.
 HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
@@ -12,7 +12,8 @@ need_nft
 need tayga python3
 T=$BUILD/thalweg
 ONLY=${1:-}
-AWAY=${AWAY:-6}
+AWAY=${AWAY:-6} SIZE=${SIZE:-160}
+export FLOW_SIZE=$SIZE
 
 # The two programs; connects FLOW...: what looks at the flow, which gets the program. bench/moves.sh has others.
 listens() {
@@ -163,9 +164,9 @@ if [ -z "${CALLEE:-}" ]; then
     try "the server is upgraded under its relay" 7 "$hard $hard $hard $hard" upgrade
 fi
 try "30 % of packets are lost for 5 s" 7 "$easy" lossy
-export FLOW_SIZE=4000
+FLOW_SIZE=$((SIZE > 4000 ? SIZE : 4000))
 try "larger packets than 1280 bytes vanish" 7 "$easy" labnet mtu a 1280
-unset FLOW_SIZE
+FLOW_SIZE=$SIZE
 LIFE=${LIFE:-4}
 try "the NAT maps anew every $LIFE s" $((3 * LIFE + 4)) "$home/life=$LIFE $home ${CALLEE:-$home} $home" true
 try "UDP is blocked all of a sudden" 9 "$easy" labnet noudp a
