@@ -8,7 +8,7 @@ HERE=$(dirname "$0")
 . "$HERE/namespaces.sh"
 enter_lab "$@"
 . "$HERE/../interop/lib.sh"
-T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-40} RANDOM=${SEED:-$(date +%S)}
+T=$BUILD/thalweg MINUTES=${1:-30} FLOWS=${2:-40} RANDOM=${SEED:-$(date +%-S)}
 . "$HERE/here.sh"
 serve() {
     "${THALWEGD[@]}" --rendezvous-per-source 10000 --pidfile "$WORK/pid" >>"$WORK/thalwegd" 2>&1 &
