@@ -39,6 +39,7 @@ struct link {
     struct tw_addr local, remote; /* local, family NONE: not known */
     tw_time retry_at, retry_wait, used_at;
     uint8_t misses;              /* attempts in a row to reach it that came to nothing */
+    tw_time began_at, took;      /* the last attempt; how long the last took that came to something, 0: none has */
     bool online, replaced;
     tw_time fresh_until;         /* its server was just started: who was there before may not be back yet */
     const char *why;             /* it is not up: the last reason */

@@ -8,7 +8,6 @@
 #define RETRY_MAX (60 * TW_SEC)
 /* While a connection has lost its way: */
 #define RETRY_IN_NEED TW_SEC
-#define OPEN_IN_NEED (4 * TW_SEC)
 #define FRESH_FOR (30 * TW_SEC)
 #define KEEP_FOREIGN (600 * TW_SEC) /* a server of the peer's stays connected so long after the last use */
 
@@ -101,10 +100,17 @@ static void down(struct tw_endpoint *e, struct link *l, const char *why)
 }
 
 /* In need it is not waited long: an attempt that began when there was no network may not notice for long that there is one again, as TCP
- * repeats less and less often. But each fifth time, as a network may be slow. */
+ * repeats less and less often. But twice what it took before, and each fifth time longer, as a network may be slow. */
+static tw_time within_in_need(const struct link *l)
+{
+    static const tw_time least = 4 * TW_SEC, most = 15 * TW_SEC;
+    tw_time usual = 2 * l->took > least ? 2 * l->took : least;
+    return l->misses % 5 == 4 ? most : tw_time_min(usual, most);
+}
+
 static tw_time open_within(const struct tw_endpoint *e, const struct link *l)
 {
-    return !is_in_need(e) ? 30 * TW_SEC : l->misses % 5 == 4 ? 15 * TW_SEC : OPEN_IN_NEED;
+    return is_in_need(e) ? within_in_need(l) : 30 * TW_SEC;
 }
 
 static void open_link(struct tw_endpoint *e, struct link *l)
@@ -112,6 +118,7 @@ static void open_link(struct tw_endpoint *e, struct link *l)
     struct tw_endpoint_event *ev = ep_push(e, TW_EP_LINK);
     l->state = LINK_OPENING;
     l->doubted = false;
+    l->began_at = e->now;
     l->retry_at = e->now + open_within(e, l);
     ev->sock = sock_of(e, l);
     ev->server = l->server;
@@ -262,6 +269,7 @@ void ep_link_up(struct tw_endpoint *e, struct link *l, const struct tw_addr *loc
                                  .label = l->lan ? LAN_LABEL : NULL, .unix_ms = ep_unix_ms(e), .program = e->program, .number = ++e->link_number };
     if (!why && l->state == LINK_OPENING && !tw_rdv_new(&cfg, &e->env, e->now, &l->rdv)) {
         l->state = LINK_UP;
+        l->took = e->now - l->began_at;
         l->local = local ? *local : unknown;
         l->remote = remote ? *remote : unknown;
         if (l->own)
@@ -302,7 +310,7 @@ void ep_links_doubt(struct tw_endpoint *e)
         if (l->used && l->rdv)
             tw_rdv_doubt(l->rdv, e->now);
         else if (l->used && l->state != LINK_UP && !l->replaced)
-            l->retry_at = tw_time_min(l->retry_at, e->now + (l->state == LINK_WAIT ? RETRY_IN_NEED : OPEN_IN_NEED));
+            l->retry_at = tw_time_min(l->retry_at, e->now + (l->state == LINK_WAIT ? RETRY_IN_NEED : within_in_need(l)));
     }
 }
 
