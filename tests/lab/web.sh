@@ -146,7 +146,8 @@ for word in (b"this line of the file", b"192.168.1.5", b"192.168.2.5", bytes([19
     assert word not in seen, word
 END
 echo "ok: what passes such a proxy shows no key, no address of the machines, and no content"
-EVERY=30000 A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep 'relay|patched' "a proxy that changes a byte in 30,000"
+# A changed head of a frame ends the link; where that happens with the last bytes, there is no way in the end, and need be none.
+EVERY=30000 A="--proxy http://203.0.114.3:3128" meet proxied I/AP/keep 'relay|patched|none' "a proxy that changes a byte in 30,000"
 [ "$(cat "$WORK/capture.changed")" -gt 3 ] || fail "the proxy has changed too little"
 SERVE='' BEFORE='' AFTER=''
 head -c $SIZE /dev/urandom >"$WORK/file"
