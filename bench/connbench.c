@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     struct sim *s = sim_new(1);
     if (pairs > MOST)
         pairs = MOST;
-    desk_node_init(&desk, s, at, (struct sim_link){ .delay = 10 * TW_MSEC }, NULL);
+    desk_node_init(&desk, s, at, (struct sim_link){ .delay = 10 * TW_MSEC }, NULL, false);
     for (unsigned i = 0; i < 2 * pairs; i++)
         nodes[i] = node(s, i, i >= pairs, &at);
     sim_run(s, sim_now(s) + 5 * TW_SEC, NULL);

@@ -199,7 +199,7 @@ int main(int argc, char **argv)
     uv_timer_init(b.loop, &b.timer);
     if (tw_rt_endpoint_init(&b.rt, b.loop, &cfg))
         return 1;
-    struct tw_address me = { .key = *tw_endpoint_key(b.rt.endpoint), .server = cfg.endpoint.servers[0] };
+    struct tw_address me = tw_address_of(tw_endpoint_key(b.rt.endpoint), cfg.endpoint.servers, 1);
     if (tw_address_format(&me, text, sizeof(text)))
         return 1;
     note("address", text);
