@@ -76,7 +76,8 @@ struct tw_secure {
     tw_time acked_at;          /* something was, since the path changed; 0: nothing */
     tw_time ahead;             /* of the time, QUIC's clock */
     uint64_t flight;           /* bytes sent and not acknowledged, nor given up ... */
-    tw_time flight_at;         /* ... and since when none of those has been */
+    tw_time flight_at;         /* ... when some of those were, or joined them */
+    tw_time progress_at;       /* ... when some of those were */
     tw_time hurried_at;        /* what is lost was sent again */
     tw_time patience, look_at; /* how long that may be; when it is looked at again, TW_NEVER */
     uint8_t looks, hurry;      /* hurry: so many timers may be hurried until what is lost is sent again */

@@ -27,14 +27,16 @@ static ngtcp2_conn_info info_of(const struct tw_secure *s)
 static void watch_flight(struct tw_secure *s)
 {
     uint64_t now = info_of(s).bytes_in_flight;
-    if (now < s->flight || !s->flight)
+    if (now != s->flight)
         s->flight_at = s->now;
+    if (now < s->flight || !s->flight)
+        s->progress_at = s->now;
     s->flight = now;
 }
 
 bool tw_secure_is_stuck(const struct tw_secure *s, tw_time now)
 {
-    return s->flight && now - s->flight_at >= STUCK;
+    return s->flight && now - s->progress_at >= STUCK;
 }
 
 /* --- another path ------------------------------------------------------------------------------------ */
@@ -101,7 +103,8 @@ void tw_secure_new_path(struct tw_secure *s, tw_time now)
 /* --- putting the clock forward ----------------------------------------------------------------------- */
 
 /* QUIC's loss timer backs off while there is no way, and takes a machine's sleep for a long round trip; then it would wait for minutes
- * though the way is there again. Its clock is ours: we put it forward until the timer is due. */
+ * though the way is there again. Its clock is ours: we put it forward until the timer is due. Not while something sent just now may be
+ * acknowledged, which tells what is lost: that would look as if it had taken as long. */
 static void look(struct tw_secure *s)
 {
     s->look_at = TW_NEVER;

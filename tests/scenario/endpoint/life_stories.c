@@ -303,9 +303,9 @@ static void each_alone(void **state)
         /* Nothing reaches the callee any more, not even over its connection to the server, until it says something: it asks a second after
          * the last that came. */
         { "the callee's NAT forgets", 3, 1, false, 0, 4000 },
-        { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 1000 },
-        { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 2500 },
-        { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 2500 },
+        { "no network for 10 s", 4, 0, false, 10 * TW_SEC, 2000 },
+        { "no network for 30 s", 4, 0, false, 30 * TW_SEC, 4000 },
+        { "the callee has none for 30 s", 4, 1, false, 30 * TW_SEC, 4000 },
         { "the caller sleeps for 20 s", 5, 0, false, 20 * TW_SEC, 2000 },
         { "the callee sleeps for 20 s", 5, 1, false, 20 * TW_SEC, 2000 },
         { "the callee sleeps for 5 min", 5, 1, false, 300 * TW_SEC, 2500 },
@@ -363,12 +363,15 @@ static void these_ended_badly_once(void **state)
         1018904, /* the callee held back what a new path may not take yet, all of what it had sent was lost, and the caller had nothing to say */
         30029341, /* ... or had, and was heard, and yet the callee did not send again */
         50028845, /* a NAT had given one the port of the other's allocation of before: the relay took what was small, and nothing that needed a channel */
+        90062694, /* not badly, but for 21 s nothing came: the clock was put forward while new data was on its way, which then seemed to have taken long */
         70037480, /* one that moved behind a NAT with many ports had taken all places for peers at the other's relay */
     };
     tw_time longest;
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(seeds); i++)
+    for (size_t i = 0; i < ARRAY_LEN(seeds); i++) {
         assert_true(live(seeds[i], &longest));
+        assert_true(longest <= 15 * TW_SEC);
+    }
 }
 
 int main(int argc, char **argv)
