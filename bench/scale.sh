@@ -70,7 +70,7 @@ begun_cpu=$(cpu $LISTENER)
 "$BUILD/crowd" dial "$url" "$address" $(((CONNS + EACH - 1) / EACH)) $EACH 400 >"$WORK/dial" 2>&1 &
 PIDS="$PIDS $!"
 echo "connections: $(until_there dial connected "$CONNS" 400); the listener took $(($(cpu $LISTENER) - begun_cpu)) ms of CPU, and $alone MiB became $(mib $LISTENER)"
-sleep 20 # ways are settled, calls over
+sleep 60 # ways are settled, calls over, and so is the half minute in which a caller talks on after a change of path
 idle
 echo "the server is killed and started:"
 kill -9 $SERVER; wait $SERVER 2>/dev/null

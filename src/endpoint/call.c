@@ -361,15 +361,46 @@ void ep_call_on_link_lost(struct tw_endpoint *e, struct link *l, const char *why
 
 /* --- what comes by way of a call ---------------------------------------------------------------------- */
 
+static void list(struct conn *c, unsigned i, bool on, uint32_t call)
+{
+    struct listed *l = &c->listed[i];
+    if (l->on == on && (!on || l->call == call))
+        return;
+    if (l->on)
+        tw_map_del(&c->e->by_call, tw_map_hash_number(l->call), c);
+    l->call = call;
+    l->on = on && !tw_map_put(&c->e->by_call, tw_map_hash_number(call), c);
+}
+
+void ep_call_list(struct conn *c)
+{
+    list(c, 0, c->call.on, c->call.id);
+    list(c, 1, c->alt.on, c->alt.id);
+}
+
+void ep_call_unlist(struct conn *c)
+{
+    list(c, 0, false, 0);
+    list(c, 1, false, 0);
+}
+
+struct of_link {
+    const struct link *link;
+    uint32_t call;
+};
+
+static bool has_call(const void *item, const void *key)
+{
+    const struct conn *c = item;
+    const struct of_link *k = key;
+    return is_call(&c->call, k->link, k->call) || is_call(&c->alt, k->link, k->call);
+}
+
 static struct conn *of_call(const struct tw_endpoint *e, const struct link *l, uint32_t call)
 {
-    for (uint16_t i = e->slot_n; i-- > 0;) { /* of many the youngest are those that talk */
-        struct conn *c = e->slots[i];
-        if (c && (is_call(&c->call, l, call) || is_call(&c->alt, l, call)))
-            return c;
-    }
-    return NULL;
+    return tw_map_get(&e->by_call, tw_map_hash_number(call), has_call, &(struct of_link){ l, call });
 }
+
 static void call_again(struct conn *c)
 {
     forget_flight(c);

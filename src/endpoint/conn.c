@@ -97,6 +97,7 @@ void ep_conn_free(struct conn *c)
         e->spare = NULL;
     e->slots[c->slot] = NULL;
     tw_map_del(&e->by_id, tw_map_hash_number(c->id), c);
+    ep_call_unlist(c);
     e->conn_n--;
     tw_secure_free(c->secure);
     tw_ice_free(c->ice);
@@ -245,6 +246,7 @@ void ep_conn_stir(struct conn *c)
     ep_tell_candidates(c);
     ep_look_alive(c);
     ep_again_look(c);
+    ep_call_list(c);
     ep_conn_arm(c);
     ep_mark(c);
 }

@@ -198,6 +198,7 @@ int tw_endpoint_new(const struct tw_endpoint_config *cfg, const struct tw_env *e
     e->ev_tail = &e->ev;
     e->slot_n = (uint16_t)((cfg->max_conns ? cfg->max_conns : 1024) + 1);
     tw_map_init(&e->by_id, e->slot_n);
+    tw_map_init(&e->by_call, 2U * e->slot_n);
     tw_timers_init(&e->timers);
     e->slots = calloc(e->slot_n, sizeof(*e->slots));
     e->tx_buf = malloc(TW_SECURE_BATCH);
@@ -232,6 +233,7 @@ void tw_endpoint_free(struct tw_endpoint *e)
     tw_timers_fini(&e->timers);
     free(e->slots);
     tw_map_fini(&e->by_id);
+    tw_map_fini(&e->by_call);
     free(e->tx_buf);
     free(e->seen);
     free(e->allowed);

@@ -98,6 +98,10 @@ struct conn {
     uint8_t secret[32];
     struct call call;
     struct call alt;             /* the same offer by another way at once, if the peer was found in this network */
+    struct listed {
+        uint32_t call;
+        bool on;
+    } listed[2];                 /* by which it stands in by_call */
     struct flight *flight;       /* what went out before there is an answer */
     unsigned links_left;         /* bits: of the links it may be at, not asked yet */
     struct tw_box to, from;
@@ -150,7 +154,7 @@ struct tw_endpoint {
     char *tokens[TW_ENDPOINT_SERVERS_MAX], *lan_token;
     struct tw_key seek[4];       /* names in the last SEEK */
     struct conn **slots;
-    struct tw_map by_id;
+    struct tw_map by_id, by_call;
     uint16_t slot_n;
     uint32_t conn_n, next_conn, next_trace;
     struct conn *spare;
@@ -271,6 +275,10 @@ bool ep_next_link(struct conn *c);
 /* Sends the offer over the call's link. */
 int ep_call_make(struct conn *c, struct call *k);
 void ep_call_drop(struct conn *c, unsigned reason);
+/* After anything that was done to its calls: what comes for them finds it. */
+void ep_call_list(struct conn *c);
+/* Nothing finds it any more. */
+void ep_call_unlist(struct conn *c);
 /* The server of this call does not help: the next one, or it is over. */
 void ep_call_failed(struct conn *c, uint64_t code, const char *why);
 /* Its server may have died, and nobody knows yet: by another one as well, and who answers first is taken. Where it died before the call

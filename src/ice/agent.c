@@ -418,11 +418,9 @@ int ice_emit(struct tw_ice *a, uint16_t base, const struct tw_addr *dst, struct 
     return 0;
 }
 
-/* Nothing has come that way for two round trips and a little. */
 static bool is_doubtful(const struct tw_ice *a, const struct pair *p)
 {
-    static const tw_time a_little = 200 * TW_MSEC, unknown = TW_SEC;
-    return a->now - p->last_heard >= (p->rtt ? 2 * p->rtt + a_little : unknown);
+    return a->now - p->last_heard >= ice_pair_patience(p);
 }
 
 static void check_all(struct tw_ice *a, uint16_t comp)

@@ -225,12 +225,18 @@ void ice_check_start(struct tw_ice *a, struct pair *p)
         p->state = PAIR_IN_PROGRESS;
 }
 
+/* When an answer is overdue, of a pair whose round trip is known. */
+static tw_time answer_time(const struct pair *p)
+{
+    return p->rtt + p->rtt / 4 + 10 * TW_MSEC;
+}
+
 /* RFC 8445 §14.3: RTO = MAX(500 ms, Ta * pairs in check). */
 static tw_time first_wait(const struct tw_ice *a, const struct pair *p, const struct dialect *d)
 {
     unsigned busy = 0;
-    if (d->ta == 0) { /* of our kind; a known round trip says when an answer is overdue */
-        tw_time rto = p->rtt ? p->rtt + p->rtt / 4 + 10 * TW_MSEC : d->rto;
+    if (d->ta == 0) { /* of our kind */
+        tw_time rto = p->rtt ? answer_time(p) : d->rto;
         return rto < 200 * TW_MSEC || !p->valid ? rto : 200 * TW_MSEC;
     }
     for (uint16_t i = 0; i < a->pair_n; i++)
@@ -298,9 +304,26 @@ static void step_stream(struct tw_ice *a, struct pair *p)
     p->due = a->now + (!waits ? STREAM_ANSWER : p->sent == 1 ? patience : STREAM_ANSWER - patience);
 }
 
+/* A path is silent when a check has been sent so often, and that is two round trips and a little ago. */
+enum { SILENT_AFTER = 3 };
+static tw_time silent_at(const struct pair *p)
+{
+    return p->first_sent + ice_pair_patience(p);
+}
+
+static tw_time next_wait(const struct tw_ice *a, const struct pair *p, const struct dialect *d)
+{
+    tw_time wait = tw_time_min(first_wait(a, p, d) << p->sent, d->rto_max);
+    if (p->silent) /* for half a minute at most: then consent is over */
+        return tw_time_min(wait, SILENT_AGAIN);
+    if (!p->valid || d->freeze || p->sent < SILENT_AFTER - 1 || a->now >= silent_at(p))
+        return wait;
+    tw_time until_silent = silent_at(p) - a->now; /* but the last of them may be answered, too */
+    return tw_time_min(wait, until_silent > answer_time(p) ? until_silent : answer_time(p));
+}
+
 static void step(struct tw_ice *a, struct pair *p)
 {
-    enum { SILENT_AFTER = 3 }; /* transmissions of a check of a pair that worked */
     const struct dialect *d = ice_dialect(a, p->comp);
     const struct base *b = &a->bases[p->base];
     unsigned sends = b->kind == BASE_RELAY ? d->relay_sends : d->sends;
@@ -322,14 +345,10 @@ static void step(struct tw_ice *a, struct pair *p)
         transaction_over(a, p);
         return;
     }
-    tw_time wait = first_wait(a, p, d) << p->sent;
-    if (wait > d->rto_max)
-        wait = d->rto_max;
-    if (p->silent && wait > SILENT_AGAIN) /* for half a minute at most: then consent is over */
-        wait = SILENT_AGAIN;
+    tw_time wait = next_wait(a, p, d);
     p->sent++;
     p->want_tx = true;
-    if (p->sent > SILENT_AFTER)
+    if (p->sent > SILENT_AFTER && a->now >= silent_at(p))
         fall_silent(a, p);
     p->due = a->now + (p->sent < sends ? wait : wait * d->rm > d->late ? wait * d->rm : d->late);
 }

@@ -70,6 +70,12 @@ void ice_pair_fail(struct tw_ice *a, struct pair *p, const char *why)
         ice_select_lost(a, p->comp);
 }
 
+tw_time ice_pair_patience(const struct pair *p)
+{
+    static const tw_time a_little = 200 * TW_MSEC, unknown = TW_SEC;
+    return p->rtt ? 2 * p->rtt + a_little : unknown;
+}
+
 /* The two that share it get the check's result together (RFC 8445 §6.1.2.6): "foundation". */
 static uint64_t group(const struct tw_ice *a, const struct pair *p)
 {

@@ -59,11 +59,13 @@ struct tw_rt_sockets {
     struct tw_rt_rx rx;
     struct tw_rt_tx *tx;
     uv_timer_t timer;
+    tw_time due;             /* when it is to fire */
     struct tw_rt_clock clock;
     struct tw_rt_watch watch;
     struct tw_rt_nat64 nat64;
     struct tw_rt_upnp *upnp; /* NULL: was never needed */
     bool watching, draining, over;
+    bool reads_first;        /* the timer was late, and fires again when what has come is read */
 };
 
 /* TW_ENOMEM, TW_ESYS. */
