@@ -118,9 +118,10 @@ static bool send_check(struct tw_ice *a, struct pair *p)
         return false;
     if (p->sent <= 1 && !p->transmissions)
         p->first_sent = a->now;
-    p->sent_at_check = p->data_sent;
-    if (p->transmissions < 8)
-        p->sent_after[p->transmissions++] = (uint32_t)((a->now - p->first_sent) / TW_USEC);
+    if (p->transmissions < 8) {
+        p->sends[p->transmissions].data_sent = p->data_sent;
+        p->sends[p->transmissions++].after = (uint32_t)((a->now - p->first_sent) / TW_USEC);
+    }
     a->stats.checks_sent++;
     return true;
 }
@@ -611,18 +612,19 @@ static uint16_t pair_of(const struct tw_ice *a, uint16_t base, const struct tw_s
     return NONE;
 }
 
-/* The round trip, if it is certain which transmission was answered. */
-static void measure(struct tw_ice *a, struct pair *p, const struct tw_stun_msg *m)
+/* The transmission that was answered; 0: it is not certain which. */
+static unsigned which_answered(const struct pair *p, const struct tw_stun_msg *m)
 {
     uint32_t counter = 0;
-    unsigned which = 1;
+    unsigned which = p->transmissions > 1 && p->rtt ? 0 : 1;
     if (tw_stun_get_u32(m, TW_STUN_A_TRANSMIT_COUNTER, &counter))
         which = counter >> 8 & 0xff;
-    else if (p->transmissions > 1 && p->rtt)
-        return;
-    if (which < 1 || which > p->transmissions)
-        return;
-    tw_time rtt = a->now - p->first_sent - p->sent_after[which - 1] * TW_USEC;
+    return which <= p->transmissions ? which : 0;
+}
+
+static void measure(struct tw_ice *a, struct pair *p, unsigned which)
+{
+    tw_time rtt = a->now - p->first_sent - p->sends[which - 1].after * TW_USEC;
     if (!p->rtt || rtt < p->rtt / 2) /* the first over TCP had to wait for a repetition, say */
         p->rtt = rtt > 0 ? rtt : 1;
     else
@@ -636,7 +638,9 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     struct pair *p = &a->pairs[i];
     struct own_info info;
     bool first = !p->valid;
-    measure(a, p, m);
+    unsigned which = which_answered(p, m);
+    if (which)
+        measure(a, p, which);
     p->due = TW_NEVER;
     bool was_silent = p->silent;
     p->want_tx = p->silent = false;
@@ -655,7 +659,8 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
         ice_mux_claim(a->mux, a, &a->bases[p->base].local, &a->remotes[p->remote].addr);
     if (ice_stream_of(a, p->comp)->own && ice_own_read(m, &info)) {
         ice_probe_info(a, &info);
-        ice_select_report(a, p, info.received, was_silent);
+        if (which)
+            ice_select_report(a, p, p->sends[which - 1].data_sent, info.received, was_silent);
     }
     if (a->bases[p->base].kind == BASE_UDP && first) {
         ice_nat_sample(a, p->base, &a->remotes[p->remote].addr, mapped, p->first_sent);

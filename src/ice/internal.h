@@ -117,7 +117,10 @@ struct pair {
     uint32_t nomination;
     tw_time due;        /* next transmission, or the end of the transaction */
     tw_time first_sent, check_at; /* check_at: the next check of a valid pair */
-    uint32_t sent_after[8];  /* each transmission, in us after the first */
+    struct {
+        uint32_t after;      /* us after the first */
+        uint32_t data_sent;  /* until then */
+    } sends[8];              /* each transmission */
     tw_time look_at; /* whether data that has come over it has stopped, TW_NEVER: none has */
     uint32_t look_from; /* data_received when that began */
     tw_time valid_until, last_answer, last_heard; /* heard: anything that proves the way here */
@@ -127,7 +130,6 @@ struct pair {
     uint16_t loss;      /* of data, per mille, smoothed */
     uint8_t bans, connects; /* connects: how often a connection was tried in vain */
     uint32_t data_sent, data_received; /* datagrams */
-    uint32_t sent_at_check;  /* data_sent when the check in flight left */
     uint32_t marked_sent, marked_received; /* at the last report of the peer's, and what it said */
     const char *why;    /* of FAILED; static */
 };
@@ -490,7 +492,7 @@ void ice_select_nominated(struct tw_ice *a, uint16_t pair);
 void ice_select_tick(struct tw_ice *a);
 tw_time ice_select_deadline(const struct tw_ice *a);
 void ice_select_lost(struct tw_ice *a, uint16_t comp);
-void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received, bool was_silent);
+void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t data_sent, uint32_t received, bool was_silent);
 bool ice_is_relayed(const struct tw_ice *a, const struct pair *p);
 void ice_path_fill(const struct tw_ice *a, const struct pair *p, struct tw_ice_path *ret);
 tw_time ice_keep_interval(const struct tw_ice *a, const struct pair *p);

@@ -309,15 +309,15 @@ static bool has_twin(const struct tw_ice *a, const struct pair *p)
     return false;
 }
 
-/* The peer says how much of what we sent over this pair has come. was_silent: so did no check; what was lost then says
- * nothing of data. */
-void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t received, bool was_silent)
+/* The peer says how much of data_sent, which is what we had sent over this pair when the check left, had come. was_silent: nor had
+ * checks; what was lost then says nothing of data. */
+void ice_select_report(struct tw_ice *a, struct pair *p, uint32_t data_sent, uint32_t received, bool was_silent)
 {
-    uint32_t sent = p->sent_at_check - p->marked_sent;
+    uint32_t sent = data_sent - p->marked_sent;
     if (sent < REPORT_MIN && !was_silent)
         return;
     uint32_t arrived = received - p->marked_received;
-    p->marked_sent = p->sent_at_check;
+    p->marked_sent = data_sent;
     p->marked_received = received;
     if (!was_silent && !has_twin(a, p))
         judge(a, p, sent, arrived);

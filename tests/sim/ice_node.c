@@ -210,6 +210,7 @@ static void on_event(struct ice_node *n, const struct tw_ice_event *ev)
         n->stop = true;
         break;
     case TW_ICE_SILENCE:
+        n->silences++;
         break;
     case TW_ICE_FAILED:
         n->failed = n->stop = true;

@@ -41,7 +41,7 @@ struct ice_node {
     unsigned maps_wanted;    /* MAP events */
     tw_time gathered_at, heard_at, connected_at, direct_at; /* 0: not yet */
     struct tw_ice_path path;
-    unsigned paths, disconnects;
+    unsigned paths, disconnects, silences; /* silences: that began or ended */
     uint64_t data_n;
     uint8_t data[64];
     size_t data_len;

@@ -7,10 +7,10 @@
 
 static struct world w;
 
-/* metered: "a", "b" or nobody is in such a network. */
-static void begin_with(const char *metered)
+/* metered: "a", "b" or nobody is in such a network; delay: of each one's link. */
+static void begin_at(const char *metered, tw_time delay)
 {
-    struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = 20 * TW_MSEC } };
+    struct place home = { .natted = true, .nat = nat_kind_at(8), .link = { .delay = delay } };
     struct world_options o = { .a = home, .b = home, .seed = 11 };
     world_begin(&w, &o);
     w.a.interfaces[0].cost = *metered == 'a';
@@ -21,7 +21,7 @@ static void begin_with(const char *metered)
 
 static void begin(void)
 {
-    begin_with("");
+    begin_at("", 20 * TW_MSEC);
 }
 
 static void run(tw_time span)
@@ -90,7 +90,7 @@ static void a_metered_network_is_used_last(void **state)
 {
     (void)state;
     for (int who = 0; who < 2; who++) {
-        begin_with(who ? "b" : "a");
+        begin_at(who ? "b" : "a", 20 * TW_MSEC);
         struct ice_node *n = who ? &w.b : &w.a;
         struct tw_addr first = n->interfaces[0].ip, second = ip(who ? "192.168.2.77" : "192.168.1.77");
         run(10 * TW_SEC);
@@ -182,6 +182,39 @@ static void a_host_sleeps(void **state)
     print_message("after ten minutes asleep: data after %lld ms\n", (long long)(gap / TW_MSEC));
     assert_true(gap <= 20 * TW_SEC);
     world_end(&w);
+}
+
+static void flow(tw_time span)
+{
+    for (tw_time end = sim_now(w.sim) + span; sim_now(w.sim) < end; run(20 * TW_MSEC))
+        (void)!ice_node_send(&w.a, "x", 1);
+}
+
+static bool stops(void *ctx, const struct tw_addr *src, const struct tw_addr *dst, struct tw_bytes data)
+{
+    (void)ctx, (void)src, (void)dst, (void)data;
+    return sim_now(w.sim) % TW_SEC < 150 * TW_MSEC;
+}
+
+/* Two round trips and 200 ms: a busy machine, or a long way, is nothing to change a path for. */
+static void what_takes_long_is_no_silence(void **state)
+{
+    static const struct {
+        tw_time delay; /* of each of two links */
+        bool stops;    /* for 150 ms in each second nothing gets through */
+    } cases[] = { { 800 * TW_MSEC, false }, { 250 * TW_MSEC, false }, { TW_MSEC / 10, true } };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        begin_at("", cases[i].delay);
+        run(60 * TW_SEC);
+        unsigned silences = w.a.silences + w.b.silences, paths = w.a.paths + w.b.paths;
+        if (cases[i].stops)
+            sim_set_fault(w.sim, stops, NULL);
+        flow(600 * TW_SEC);
+        assert_int_equal(w.a.silences + w.b.silences, silences);
+        assert_int_equal(w.a.paths + w.b.paths, paths);
+        world_end(&w);
+    }
 }
 
 /* The machine was stopped and went on, or somebody set the clock that should never be set. */
@@ -286,7 +319,7 @@ int main(void)
         cmocka_unit_test(to_another_network),    cmocka_unit_test(a_second_way_is_there_before),
         cmocka_unit_test(a_metered_network_is_used_last),
         cmocka_unit_test(a_nat_forgets),         cmocka_unit_test(a_nat_forgets_who_only_listens),
-        cmocka_unit_test(a_host_sleeps),
+        cmocka_unit_test(a_host_sleeps),         cmocka_unit_test(what_takes_long_is_no_silence),
         cmocka_unit_test(a_carrier_ends_mappings), cmocka_unit_test(a_clock_jumps),
         cmocka_unit_test(big_packets_vanish),
         cmocka_unit_test(a_path_carries_no_data), cmocka_unit_test(a_restart_interrupts_nothing),
