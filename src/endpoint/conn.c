@@ -251,10 +251,16 @@ void ep_conn_stir(struct conn *c)
     ep_mark(c);
 }
 
+/* QUIC, without a way, would take each of its timers for a loss. */
+static bool has_way(const struct conn *c)
+{
+    return c->secure && (c->path.rung != TW_RUNG_NONE || c->leaving);
+}
+
 void ep_conn_arm(struct conn *c)
 {
     tw_time at = tw_time_min(tw_time_min(tw_ice_deadline(c->ice), c->give_up_at), tw_time_min(c->again_at, c->elsewhere_at));
-    if (c->secure && (c->path.rung != TW_RUNG_NONE || c->leaving)) /* without a way it could do nothing but wait */
+    if (has_way(c))
         at = tw_time_min(at, tw_secure_deadline(c->secure));
     if (c->ice_up && c->connected)
         at = tw_time_min(at, tw_mtu_deadline(&c->mtu));
@@ -287,7 +293,7 @@ void ep_conn_tick(struct conn *c)
 {
     struct tw_endpoint *e = c->e;
     tw_ice_tick(c->ice, e->now);
-    if (c->secure)
+    if (has_way(c))
         tw_secure_tick(c->secure, e->now);
     if (c->state == CONN_ENDING && e->now >= c->give_up_at) {
         struct tw_ice_event ev;

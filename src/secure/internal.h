@@ -72,6 +72,8 @@ struct tw_secure {
     unsigned switches;         /* since something was acknowledged */
     bool switch_wanted, alive; /* the path has changed, and QUIC is not told yet; it is known to work */
     tw_time wanted_at;
+    bool anew_wanted;          /* though the path has not changed */
+    tw_time anew_at;           /* last wanted */
     tw_time quiet_at;          /* of a client: until then it says something each second; 0: it need not */
     tw_time acked_at;          /* something was, since the path changed; 0: nothing */
     tw_time ahead;             /* of the time, QUIC's clock */

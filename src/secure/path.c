@@ -6,6 +6,8 @@
 #define SWITCH_PAUSE TW_SEC     /* between changes of path; longer after some after which nothing was acknowledged */
 #define A_LITTLE (200 * TW_MSEC)
 #define STUCK (2 * TW_SEC)
+#define NO_ROUND_TRIP (2 * TW_SEC) /* more than eight that ICE has measured */
+#define ANEW_PAUSE (30 * TW_SEC)
 #define MOST_AHEAD (600 * TW_SEC) /* that one timer may lie ahead: others mean "never" */
 enum { LOOKS = 5, HURRY = 8 };
 
@@ -13,6 +15,7 @@ void secure_path_init(struct tw_secure *s)
 {
     s->last_switch = -SWITCH_PAUSE;
     s->look_at = TW_NEVER;
+    s->anew_at = -ANEW_PAUSE;
 }
 
 /* --- what is under way ------------------------------------------------------------------------------- */
@@ -73,9 +76,20 @@ static void try_switch(struct tw_secure *s)
     if (!s->switch_wanted || !s->alive || s->now < may_switch_at(s))
         return;
     bool late = s->now > s->wanted_at + A_LITTLE;
-    s->switch_wanted = false;
-    if (!late || (s->flight && !s->acked_at))
+    bool anew = s->anew_wanted;
+    s->switch_wanted = s->anew_wanted = false;
+    if (!late || anew || (s->flight && !s->acked_at))
         begin_switch(s);
+}
+
+/* What was acknowledged out of a server's queue, or by a peer that slept, may make QUIC's round trip minutes, and its loss timer three
+ * times that. Then all begins anew. */
+static void doubt_rtt(struct tw_secure *s, tw_time rtt)
+{
+    if ((tw_time)info_of(s).smoothed_rtt <= 8 * rtt + NO_ROUND_TRIP || s->now - s->anew_at < ANEW_PAUSE)
+        return;
+    s->anew_at = s->now;
+    s->anew_wanted = s->switch_wanted = true;
 }
 
 /* Where a new path may not take any more yet (RFC 9000 §8.1), ngtcp2 lets go of its loss timer and does not set it again when the peer
@@ -127,6 +141,7 @@ void tw_secure_alive(struct tw_secure *s, tw_time now, tw_time rtt)
     s->alive = true;
     s->patience = 2 * rtt + A_LITTLE;
     s->looks = 0;
+    doubt_rtt(s, rtt);
     try_switch(s);
     look(s);
 }
