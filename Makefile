@@ -4,7 +4,7 @@ SECONDS ?= 60
 MINUTES ?= 30
 STORIES ?= 100000
 
-.PHONY: all demo test bench soak stories fuzz install clean help bootstrap
+.PHONY: all demo test bench soak stories fuzz fuzz-coverage install clean help bootstrap
 
 all: $(BUILD)/build.ninja ## Build everything into build/
 	ninja -C $(BUILD)
@@ -36,6 +36,10 @@ stories: ## STORIES (100000) random lives of a connection in virtual time: an ho
 fuzz: ## Run every fuzzer for SECONDS (60) each
 	tools/bootstrap test
 	tools/fuzz $(SECONDS)
+
+fuzz-coverage: ## How much of the code what the fuzzers have found reaches
+	tools/bootstrap test
+	tools/fuzz-coverage
 
 install: all ## Install programs, library, headers and manuals
 	meson install -C $(BUILD)
