@@ -72,8 +72,8 @@ void ice_pair_fail(struct tw_ice *a, struct pair *p, const char *why)
 
 tw_time ice_pair_patience(const struct pair *p)
 {
-    static const tw_time a_little = 200 * TW_MSEC, unknown = TW_SEC;
-    return p->rtt ? 2 * p->rtt + a_little : unknown;
+    static const tw_time a_little = 200 * TW_MSEC, unknown = TW_SEC, most = 5 * TW_SEC;
+    return p->rtt ? tw_time_min(2 * p->rtt + a_little, most) : unknown;
 }
 
 /* The two that share it get the check's result together (RFC 8445 §6.1.2.6): "foundation". */
