@@ -612,7 +612,7 @@ static uint16_t pair_of(const struct tw_ice *a, uint16_t base, const struct tw_s
     return NONE;
 }
 
-/* The transmission that was answered; 0: it is not certain which. */
+/* The transmission that was answered; 0: it is not certain which. Those who do not say it: the first, as long as no round trip is known. */
 static unsigned which_answered(const struct pair *p, const struct tw_stun_msg *m)
 {
     uint32_t counter = 0;
@@ -643,7 +643,7 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     struct own_info info;
     bool first = !p->valid;
     unsigned which = which_answered(p, m);
-    if (which && answered_after(a, p, which) > STREAM_ANSWER)
+    if (which && ice_stream_of(a, p->comp)->own && answered_after(a, p, which) > STREAM_ANSWER)
         return; /* it waited in a relay's connection while we slept: that says nothing of now */
     if (which)
         measure(p, answered_after(a, p, which));

@@ -469,7 +469,8 @@ void ice_sweep(struct tw_ice *a);
 void ice_pairs_unfreeze(struct tw_ice *a, const struct pair *like);
 void ice_pair_retry(struct tw_ice *a, struct pair *p);
 void ice_pair_fail(struct tw_ice *a, struct pair *p, const char *why);
-/* Two round trips and a little, 5 s at most: a path on which nothing has come for so long is in doubt, one whose checks are not answered for so long is silent. */
+/* Two round trips and a little, 5 s at most: a path on which nothing has come for so long is in doubt, one whose checks are not answered
+ * for so long is silent. */
 tw_time ice_pair_patience(const struct pair *p);
 
 /* check.c */
