@@ -27,7 +27,8 @@ for uri in "turn:$IP:$PORT" "turns:$IP:$TCP?transport=tcp"; do
     ice_pair "with a tape, $uri" "--tape $WORK/tape --insecure --relay-only -s $uri -u user -w pass" relayed $other
     "$BUILD/tests/icesim" replay "$WORK/tape" >"$WORK/replay" && grep -q "just as on the tape" "$WORK/replay" ||
         { tail -3 "$WORK/replay"; fail "the tape runs otherwise"; }
-    grep -qE "$IP|user| pass " "$WORK/tape" && { grep -nE "$IP|user| pass " "$WORK/tape" | head -3; fail "a secret is on the tape"; }
+    secret="${IP//./\\.}|user| pass " # a dot is a dot: times are long numbers
+    grep -qE "$secret" "$WORK/tape" && { grep -nE "$secret" "$WORK/tape" | head -3; fail "a secret is on the tape"; }
     echo "ok: the tape of it: $(tail -1 "$WORK/replay")"
 done
 printf 'a=ice-ufrag:abcd\na=ice-pwd:0123456789012345678901\n\n' |
