@@ -64,6 +64,7 @@ start_server() {
     # seccomp: where it is built in, the sandbox stays off.
     sandbox=
     nm "$BUILD/thalwegd" 2>/dev/null | grep -q __asan_init && sandbox=--no-sandbox
+    : >"$log" # now, not when the server gets to run: or the port of the one before is read
     "$BUILD/thalwegd" -p 0 --tls-listening-port 0 $sandbox "$@" >"$log" 2>&1 &
     SERVER=$!
     PIDS="$PIDS $SERVER"

@@ -71,6 +71,7 @@ ip netns exec b python3 -m http.server -d "$WORK/web" -b 127.0.0.1 8000 >/dev/nu
 web=$!
 wait_for 5 in_ns b curl -s -o /dev/null http://127.0.0.1:8000/
 : >"$WORK/home-b/thalweg/allow"
+rm -f "$WORK/listen"
 ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$BUILD/thalweg" listen --forward 127.0.0.1:8000 --json -s "$server" \
     --allow-target 'localhost:*' --allow "$(as a "$BUILD/thalweg" id)" --no-port-mapping >"$WORK/listen" 2>&1 &
 listener=$!

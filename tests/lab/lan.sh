@@ -19,6 +19,7 @@ as() {
     ip netns exec "$who" env XDG_CONFIG_HOME="$WORK/home-$who" "$@"
 }
 listen() {
+    rm -f "$WORK/listen"
     ip netns exec b env XDG_CONFIG_HOME="$WORK/home-b" "$T" listen --echo --json --no-port-mapping "$@" >"$WORK/listen" 2>&1 &
     listener=$!
 }

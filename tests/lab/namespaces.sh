@@ -63,6 +63,7 @@ in_ns() {
 relay_at() {
     sandbox=
     nm "$BUILD/thalwegd" | grep -q __asan_init && sandbox=--no-sandbox
+    rm -f "$WORK/log"
     ip netns exec "$1" "$BUILD/thalwegd" -L "$2" -u user:pass -r realm -m 1 $sandbox >"$WORK/log" 2>&1 &
     PIDS="$PIDS $!"
     wait_for 5 grep -q "listening on udp $2" "$WORK/log" || { cat "$WORK/log"; fail "thalwegd"; }

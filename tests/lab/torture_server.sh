@@ -9,6 +9,7 @@ T=$BUILD/thalweg MOST=${MOST:-3} STEP=${STEP:-1}
 nm "$BUILD/thalwegd" | grep -q __asan_init && { echo "SKIP: AddressSanitizer has its own malloc"; exit 77; }
 . "$HERE/here.sh"
 serve() { # ENVIRONMENT...
+    rm -f "$WORK/thalwegd"
     env "$@" "${THALWEGD[@]}" --drain-timeout 0 >"$WORK/thalwegd" 2>&1 &
     SERVER=$!
     for _ in $(seq 60); do
