@@ -622,11 +622,6 @@ static unsigned which_answered(const struct pair *p, const struct tw_stun_msg *m
     return which <= p->transmissions ? which : 0;
 }
 
-static tw_time answered_after(const struct tw_ice *a, const struct pair *p, unsigned which)
-{
-    return a->now - p->first_sent - p->sends[which - 1].after * TW_USEC;
-}
-
 static void measure(struct pair *p, tw_time rtt)
 {
     if (!p->rtt || rtt < p->rtt / 2) /* the first over TCP had to wait for a repetition, say */
@@ -643,10 +638,11 @@ static void on_success(struct tw_ice *a, uint16_t i, const struct tw_stun_msg *m
     struct own_info info;
     bool first = !p->valid;
     unsigned which = which_answered(p, m);
-    if (which && ice_stream_of(a, p->comp)->own && answered_after(a, p, which) > STREAM_ANSWER)
+    tw_time after = which ? a->now - p->first_sent - p->sends[which - 1].after * TW_USEC : 0;
+    if (ice_stream_of(a, p->comp)->own && after > STREAM_ANSWER)
         return; /* it waited in a relay's connection while we slept: that says nothing of now */
     if (which)
-        measure(p, answered_after(a, p, which));
+        measure(p, after);
     p->due = TW_NEVER;
     bool was_silent = p->silent;
     p->want_tx = p->silent = false;

@@ -6,12 +6,15 @@ traffic() { # NAME URI more...: 250 echoes, five seconds
     : >"$WORK/$1"
     "$T" turn --insecure -u user -w pass --no-throughput --pings 250 "${@:3}" "$2" >"$WORK/$1" 2>&1 &
 }
+flows() { # NAME: such traffic has begun
+    wait_for 5 grep -q "permission and channel" "$WORK/$1" || { cat "$WORK/$1" "$WORK/thalwegd.log"; fail "no traffic: $1"; }
+}
 
 # --- drain
 start_thalwegd -m 2 --drain-timeout 20
 traffic one "127.0.0.1:$PORT"
 one=$!
-wait_for 5 grep -q "permission and channel" "$WORK/one" || { cat "$WORK/one" "$WORK/thalwegd.log"; fail "no traffic"; }
+flows one
 kill -TERM "$SERVER"
 wait_for 5 grep -q "no new allocations; waiting up to 20 s for 2 to end" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no drain"; }
 timeout 10 "$T" turn -u user -w pass --no-throughput "127.0.0.1:$PORT" >"$WORK/two" 2>&1 && fail "an allocation while draining"
@@ -23,7 +26,7 @@ echo "ok: drains"
 
 start_thalwegd -m 2
 traffic one "127.0.0.1:$PORT"
-wait_for 5 grep -q "permission and channel" "$WORK/one" || { cat "$WORK/one" "$WORK/thalwegd.log"; fail "no traffic"; }
+flows one
 kill -TERM "$SERVER"
 sleep 0.3
 kill -TERM "$SERVER"
@@ -34,7 +37,7 @@ echo "ok: a second SIGTERM ends it"
 start_thalwegd -m 2
 was=$PORT
 traffic one "127.0.0.1:$PORT"
-wait_for 5 grep -q "permission and channel" "$WORK/one" || { cat "$WORK/one" "$WORK/thalwegd.log"; fail "no traffic"; }
+flows one
 kill -KILL "$SERVER"
 sleep 0.2
 pgrep -f "thalwegd.*$WORK" >/dev/null && fail "the helper outlives its server"
@@ -96,7 +99,7 @@ c=$!
 "$T" turn --tcp-relay --seconds 5 -u user -w pass "turn:127.0.0.1:$PORT?transport=tcp" >"$WORK/tcp" 2>&1 &
 e=$!
 for name in udp tls dtls; do
-    wait_for 5 grep -q "permission and channel" "$WORK/$name" || { cat "$WORK/$name"; fail "no traffic over $name"; }
+    flows $name
 done
 wait_for 5 grep -q "echo through the TCP connection" "$WORK/tcp" || { cat "$WORK/tcp"; fail "no TCP relaying"; }
 kill -USR2 "$old"
@@ -129,7 +132,7 @@ was=$PORT
 old=$SERVER
 traffic one "127.0.0.1:$was"
 one=$!
-wait_for 5 grep -q "permission and channel" "$WORK/one" || { cat "$WORK/one" "$WORK/thalwegd.log"; fail "no traffic"; }
+flows one
 kill -USR2 "$old"
 wait_for 10 grep -q "the successor works" "$WORK/thalwegd.log" || { cat "$WORK/thalwegd.log"; fail "no successor"; }
 wait_for 5 bash -c "[ \"\$(cat $WORK/pid)\" != $old ]" || fail "the pid file is the old one's"
